@@ -1,0 +1,3 @@
+"""factory: data factories for LLM reasoning distillation."""
+
+__version__ = "0.1.0"

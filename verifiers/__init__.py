@@ -1,0 +1,43 @@
+"""Is this answer right? Verdicts on model responses, alone or in a pool of worker processes with hard limits.
+
+Importing this package loads no symbolic mathematics: that happens inside the checker, when a row needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from verifiers.base import Verifier, VerifyTask
+from verifiers.config import ExactConfig, MathConfig, VerifyConfig
+from verifiers.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from verifiers.pool import VerifierPool
+
+__all__ = [
+    "ExactConfig",
+    "MathConfig",
+    "Outcome",
+    "Verdict",
+    "Verifier",
+    "VerifierPool",
+    "VerifyConfig",
+    "VerifyTask",
+    "build_verifier",
+]
+
+
+def build_verifier(config: VerifyConfig) -> Verifier:
+    """The verifier that ``config.kind`` names: the ``VERIFIER`` of module ``verifiers.<kind>``."""
+    module = import_module(f"{__name__}.{config.kind}")
+    verifier: Verifier = module.VERIFIER(config)
+    return verifier
+
+
+def __getattr__(name: str) -> Any:
+    if name == "VerifierPool":
+        from verifiers.pool import VerifierPool
+
+        return VerifierPool
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,35 @@
+"""The recipe's ``verify`` section: which check decides, and its limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    time_limit_s: float = Field(5.0, gt=0, le=600)
+    """Wall seconds one verdict may take before its worker is killed and the verdict is ``error/timeout``."""
+    num_workers: int | None = Field(None, ge=1, le=256)
+    """Verifier processes. Default: one per core."""
+
+
+class MathConfig(_Config):
+    """Mathematical equivalence of the extracted answer and the reference."""
+
+    kind: Literal["math"] = "math"
+    """Selects this verifier."""
+
+
+class ExactConfig(_Config):
+    """String equality of the extracted answer and the reference after Unicode and whitespace normalisation."""
+
+    kind: Literal["exact"] = "exact"
+    """Selects this verifier."""
+    ignore_case: bool = True
+    """Compare without regard to case."""
+
+
+VerifyConfig = Annotated[MathConfig | ExactConfig, Field(discriminator="kind")]

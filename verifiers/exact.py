@@ -1,0 +1,77 @@
+"""Exact verifier: the extracted answer and the reference are the same text."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from typing import ClassVar
+
+from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
+from verifiers.config import ExactConfig
+from verifiers.extract import Extraction, extract_answer
+from verifiers.verdict import Outcome, Verdict
+
+__all__ = ["ExactVerifier"]
+
+_LONGEST_BOUNDED = 100_000
+
+
+class ExactVerifier:
+    """String equality after Unicode (NFKC) and whitespace normalisation."""
+
+    name: ClassVar[str] = "exact"
+    version: ClassVar[int] = 1
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "same_text",
+        "mismatch",
+        "no_answer",
+        "truncated",
+        "gold_unparsed",
+        *INFRASTRUCTURE_REASONS,
+    )
+    PRELOAD: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ExactConfig | None = None) -> None:
+        self._ignore_case = (config or ExactConfig()).ignore_case
+
+    def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
+        """The verdict, unless the texts are so long that it belongs in a worker."""
+        if len(response) + len(gold) > _LONGEST_BOUNDED:
+            return None
+        return self.verify(response, gold, finish_reason)
+
+    def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+        """Compare; the whole final text stands in where no extraction rule but the weakest found an answer."""
+        start = time.perf_counter()
+        try:
+            verdict = self._verify(response, gold, finish_reason, start)
+        except Exception:  # a defect of ours must become a recorded row, not end the run
+            verdict = error_verdict(self, "checker_failed", time.perf_counter() - start)
+        return verdict
+
+    def _verify(self, response: str, gold: str, finish_reason: str | None, start: float) -> Verdict:
+        def verdict(outcome: Outcome, reason: str, found: Extraction | None = None) -> Verdict:
+            answer, rule = (found.answer, found.rule) if found else (None, None)
+            seconds = time.perf_counter() - start
+            return Verdict(outcome, reason, answer, rule, f"{self.name}@{self.version}", seconds)
+
+        expected = self._normalise(gold)
+        if not expected:
+            return verdict(Outcome.UNVERIFIABLE, "gold_unparsed")
+        if finish_reason == "length":
+            return verdict(Outcome.INCORRECT, "truncated")
+        found = extract_answer(response)
+        if found.truncated:
+            return verdict(Outcome.INCORRECT, "truncated")
+        if found.answer is None:
+            return verdict(Outcome.INCORRECT, "no_answer")
+        if self._normalise(found.answer) == expected:
+            return verdict(Outcome.CORRECT, "same_text", found)
+        return verdict(Outcome.INCORRECT, "mismatch", found)
+
+    def _normalise(self, text: str) -> str:
+        text = " ".join(unicodedata.normalize("NFKC", text).split()).strip(" .")
+        return text.casefold() if self._ignore_case else text
+
+
+VERIFIER = ExactVerifier

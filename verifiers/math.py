@@ -1,0 +1,127 @@
+"""Mathematical equivalence of the extracted answer and the reference.
+
+Most rows are settled exactly, without sympy (``settle``); the rest goes to the symbolic core, whose work is not bounded:
+``VerifierPool`` gives it its hard limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
+from verifiers.config import MathConfig
+from verifiers.equivalence import same_answer
+from verifiers.extract import explicit_answer, extract_answer
+from verifiers.symbolic import Unparsed, symbolic_equal
+from verifiers.verdict import Outcome, Verdict
+
+__all__ = ["MathVerifier"]
+
+Leaf = Callable[[str, str], bool]
+
+_LONGEST_RESPONSE = 200_000
+_LONGEST_SETTLED = 400
+
+
+class _NeedsSymbolic(Exception):
+    """The exact path has no answer."""
+
+
+class _Finding(NamedTuple):
+    outcome: Outcome
+    reason: str
+    answer: str | None = None
+    rule: str | None = None
+
+
+class MathVerifier:
+    """Same number, tuple, set or expression, whatever the notation."""
+
+    name: ClassVar[str] = "math"
+    version: ClassVar[int] = 1
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "exact",
+        "symbolic",
+        "mismatch",
+        "no_answer",
+        "truncated",
+        "unparsed_answer",
+        "gold_unparsed",
+        *INFRASTRUCTURE_REASONS,
+    )
+    PRELOAD: ClassVar[tuple[str, ...]] = ("math_verify",)
+
+    def __init__(self, config: MathConfig | None = None) -> None:
+        self.config = config or MathConfig()
+
+    def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
+        """The verdict where exact arithmetic on short texts decides, else None."""
+        if len(response) > _LONGEST_RESPONSE or len(gold) > _LONGEST_SETTLED:
+            return None
+        try:
+            return self._judge(response, gold, finish_reason, _refuse)
+        except _NeedsSymbolic:
+            return None
+
+    def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+        """The verdict. Never raises on any text; may hang on hostile text, so run it in a ``VerifierPool``."""
+        return self._judge(response, gold, finish_reason, symbolic_equal)
+
+    def _judge(self, response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -> Verdict:
+        start = time.perf_counter()
+        try:
+            found = _find(response, gold, finish_reason, symbolic)
+        except _NeedsSymbolic:
+            raise
+        except Exception:  # sympy raises anything; a failed check must become a recorded row, not end the run
+            return error_verdict(self, "checker_failed", time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Verdict(*found, verifier=f"{self.name}@{self.version}", seconds=seconds)
+
+
+VERIFIER = MathVerifier
+
+
+def _refuse(gold: str, answer: str) -> bool:
+    raise _NeedsSymbolic
+
+
+def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -> _Finding:
+    expected = reference(gold)
+    if not expected:
+        return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed")
+    if finish_reason == "length":
+        return _Finding(Outcome.INCORRECT, "truncated")
+    answer, rule, truncated = extract_answer(response)
+    if truncated:
+        return _Finding(Outcome.INCORRECT, "truncated")
+    if answer is None or rule is None:
+        return _Finding(Outcome.INCORRECT, "no_answer")
+    if symbolic is _refuse and len(answer) > _LONGEST_SETTLED:
+        raise _NeedsSymbolic
+    used: list[bool] = []
+
+    def leaf(a: str, b: str) -> bool:
+        used.append(True)
+        return symbolic(a, b)
+
+    try:
+        equal = same_answer(expected, answer, leaf)
+    except Unparsed as unparsed:
+        if unparsed.side == "gold":
+            return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed", answer, rule)
+        return _Finding(Outcome.INCORRECT, "unparsed_answer", answer, rule)
+    if equal:
+        return _Finding(Outcome.CORRECT, "symbolic" if used else "exact", answer, rule)
+    return _Finding(Outcome.INCORRECT, "mismatch", answer, rule)
+
+
+def reference(gold: str) -> str:
+    """The answer in a reference that may be a whole solution (last box, or GSM8K's ``####``)."""
+    if "\\boxed" in gold or "####" in gold:
+        found = explicit_answer(gold)
+        if found:
+            return found[0]
+    return gold.strip()
