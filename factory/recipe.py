@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from curation.config import CurationConfig
 from evals.config import IntervalConfig
 from factory.engines.config import EngineConfig
-from factory.sources.config import ProblemSource
+from factory.sources.config import BenchmarkSource, ProblemSource
 from sft.config import TrainConfig
 from verifiers.config import MathConfig, VerifyConfig
 
@@ -85,8 +85,8 @@ class Benchmark(_Config):
 
     name: Name
     """How the report calls it."""
-    problems: ProblemSource
-    """The questions."""
+    problems: BenchmarkSource
+    """The questions; what is asked here is taken out of the recipe's problems."""
     role: Literal["in_domain", "out_of_domain", "retention"] = "in_domain"
     """What the score says: the skill that was taught, its reach, or what must not be lost."""
     num_samples: int = Field(4, ge=1, le=1024)
@@ -106,6 +106,8 @@ class EvalConfig(_Config):
     """Nucleus mass."""
     max_tokens: int = Field(1024, ge=1)
     """Longest answer."""
+    batch_size: int = Field(64, ge=1, le=4096)
+    """Answers the student generates together, here and when its pass rate is measured."""
     intervals: IntervalConfig = IntervalConfig()
     """How intervals are computed."""
 

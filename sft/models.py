@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,8 +88,18 @@ def _is_identity(path: Path) -> bool:
     return path.name not in {"train.json", "trainer_state.json", "measured.json"}
 
 
-def fingerprint(reference: str) -> str:
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(reference: str, file_digest: Callable[[Path], str] = sha256_file) -> str:
     """Identity of a model by content: equal weights, tokenizer and template give equal fingerprints.
+
+    Args:
+        reference: as for ``resolve_model``.
+        file_digest: digest of one file; a caller with a cache gives its own.
 
     Raises:
         ModelLoadError: when the reference names nothing.
@@ -99,9 +109,7 @@ def fingerprint(reference: str) -> str:
         return f"hub:{ref.location}@{ref.revision or 'main'}"
     digest = hashlib.sha256()
     for path in model_files(ref):
-        digest.update(path.name.encode())
-        with open(path, "rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return f"sha256:{digest.hexdigest()[:32]}"
 
 

@@ -69,6 +69,8 @@ class Engine(Protocol):
 
     identity: str
     """Which model this is, by content where possible: equal identities must give equal completions."""
+    batch_size: int | None
+    """Requests computed together, or None for an engine that schedules by itself."""
 
     def render(self, messages: Sequence[tuple[str, str]]) -> str:
         """The prompt text of a chat, exactly as the model will see it where the engine knows."""

@@ -66,4 +66,14 @@ class HubSource(_Config):
     """Share of malformed rows above which the data set is refused."""
 
 
+class PoolSource(_Config):
+    """For a benchmark only: questions held out of the recipe's own problems. They are never trained on."""
+
+    kind: Literal["pool"] = "pool"
+    """Selects this source."""
+    num: int = Field(100, ge=1)
+    """How many problems are held out, chosen by a hash of their ids."""
+
+
+BenchmarkSource = Annotated[ArithmeticSource | FileSource | HubSource | PoolSource, Field(discriminator="kind")]
 ProblemSource = Annotated[ArithmeticSource | FileSource | HubSource, Field(discriminator="kind")]

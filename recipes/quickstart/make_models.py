@@ -8,7 +8,7 @@ Nothing here runs in a factory run: the results are shipped. ``models/*/train.js
 weights and ``models/measured.json`` their accuracies. The models differ in what they were shown:
 
 * ``base``     knows single steps, copying and one-step questions. It has never seen a multi-step question.
-* ``terse``    the largest and most accurate; writes running totals only, never the step itself.
+* ``terse``    continues from ``steady`` for longest; writes ``+38=85 -15=70``: never the number a step starts from.
 * ``steady``   smaller; writes each step in full (``47+38=85``).
 * ``rambling`` small and trained briefly; writes each step, then checks it backwards.
 
@@ -49,11 +49,13 @@ class Spec(NamedTuple):
     steps: int
     mix: dict[str, float]
     max_chain: int = 6
+    init: str = ""
+    """Shipped model whose weights are the start; empty: from nothing."""
 
 
 SPECS = {
     "base": Spec(128, 3, 4, 6000, {"singles": 0.35, "walk": 0.25, "list": 0.15, "one_step": 0.25}),
-    "terse": Spec(160, 4, 4, 7000, {"terse": 0.75, "singles": 0.2, "walk": 0.05}, max_chain=7),
+    "terse": Spec(128, 3, 4, 5000, {"terse": 0.8, "singles": 0.1, "walk": 0.1}, max_chain=7, init="steady"),
     "steady": Spec(128, 3, 4, 3500, {"steady": 0.6, "singles": 0.25, "walk": 0.15}, max_chain=7),
     "rambling": Spec(96, 3, 4, 2200, {"rambling": 0.65, "singles": 0.2, "walk": 0.15}, max_chain=6),
 }
@@ -90,9 +92,14 @@ def checked_lines(chain: Chain) -> list[str]:
     return lines
 
 
+def short_lines(chain: Chain) -> list[str]:
+    pairs = zip(chain.steps, chain.results(), strict=True)
+    return [" ".join(f"{op}{operand}={result}" for (op, operand), result in pairs)]
+
+
 STYLES = {
     "steady": step_lines,
-    "terse": lambda chain: [str(r) for r in chain.results()],
+    "terse": short_lines,
     "rambling": checked_lines,
 }
 
@@ -211,13 +218,16 @@ def train(name: str, out: Path, steps: int | None, threads: int, seed: int, toke
         bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
+    if spec.init:
+        model = LlamaForCausalLM.from_pretrained(MODELS / spec.init, dtype=torch.float32)
+    peak = 1.5e-3 if spec.init else 3e-3
     opt = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
     log = open(out / "train.jsonl", "w")
     started, stream, running = time.time(), batches(spec, tok, rng, tokens_per_batch), 0.0
     seen = 0
     for step in range(1, steps + 1):
-        lr = 3e-3 * min(1.0, step / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        lr = peak * min(1.0, step / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in opt.param_groups:
             group["lr"] = lr
         ids, labels = next(stream)
