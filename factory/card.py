@@ -24,8 +24,12 @@ def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], result: Cur
     }
     teachers = Counter(e["teacher"] for e in examples)
     lines = [f"# {recipe.name}", "", recipe.description or "A curated reasoning set.", ""]
-    lines += [f"{len(examples)} examples of {len({e['problem_id'] for e in examples})} problems, one JSON object per row in"]
-    lines += ["`train.jsonl`, the same rows in `train.parquet`. `messages` holds the question and the response to learn;"]
+    lines += [
+        f"{len(examples)} examples of {len({e['problem_id'] for e in examples})} problems, one JSON object per row in"
+    ]
+    lines += [
+        "`train.jsonl`, the same rows in `train.parquet`. `messages` holds the question and the response to learn;"
+    ]
     lines += ["every other column says where the row came from, how it was judged, and why it was kept.", ""]
     lines += ["## Funnel", "", "| step | rows in | kept | dropped |", "|---|---|---|---|"]
     for step in result.funnel:

@@ -34,7 +34,9 @@ class Progress:
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -67,12 +69,12 @@ def _rich_bars() -> Any:
     from rich.progress import Progress as Bars
 
     return Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
     )
 
@@ -99,4 +101,6 @@ class _Lines:
         self._last = now
         rate = self._done / max(now - self._started, 1e-9)
         left = (self._total - self._done) / rate if rate else 0
-        self._progress.line(f"  {self._name}: {self._done}/{self._total}, {rate:.1f}/s, about {left:.0f}s left {note}".rstrip())
+        self._progress.line(
+            f"  {self._name}: {self._done}/{self._total}, {rate:.1f}/s, about {left:.0f}s left {note}".rstrip()
+        )

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from factory.engines.base import Completion, Request
+from factory.engines.base import Completion, FinishReason, Request
 from factory.errors import WorkspaceError
 
 _SCHEMA = """
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS completions (
     num_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL,
     PRIMARY KEY (key, cap)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS fingerprints (
     path TEXT NOT NULL PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL
 );
@@ -53,35 +53,51 @@ class RolloutStore:
         self._path = path
         with self._errors():
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
-                raise WorkspaceError(
-                    f"{path}: written by another version of factory (format {version}, this one reads {_VERSION});"
-                    " use another --workspace"
-                )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
+        try:
+            with self._errors():
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
         self._db.close()
 
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise WorkspaceError(
+                f"{self._path}: written by another version of factory (format {version}, this one reads {_VERSION});"
+                " use another --workspace"
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")  # with WAL: a killed process loses nothing that was committed
+        if version == 0:
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except sqlite3.OperationalError as error:
             raise WorkspaceError(
                 f"{self._path}: {error}; the rollout store needs a writable disk with free space."
                 " Nothing that was stored is lost: make room or fix the rights, and run again"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise WorkspaceError(
+                f"{self._path}: {error}; the rollout store cannot be read. Move this file away (then its completions"
+                " are asked for again), or use another --workspace"
             ) from error
 
     def put(self, completions: Sequence[Completion]) -> None:
@@ -90,9 +106,9 @@ class RolloutStore:
             (
                 c.request.key,
                 0 if c.finish_reason == "stop" else c.request.params.max_tokens,
-                c.request.model,
-                c.request.prompt,
-                c.text,
+                _storable(c.request.model),
+                _storable(c.request.prompt),
+                _storable(c.text),
                 c.finish_reason,
                 c.num_prompt_tokens,
                 c.num_tokens,
@@ -113,17 +129,17 @@ class RolloutStore:
 
     def get(self, requests: Sequence[Request]) -> list[Completion | None]:
         """The stored completion of each request, or None where it has to be asked."""
-        found: dict[tuple[str, int], Completion | None] = {}
-        by_key = {r.key: r for r in requests}
-        keys = list(by_key)
+        asked = [(r.key, r) for r in requests]
+        keys = list(dict.fromkeys(key for key, _ in asked))
+        found: dict[tuple[str, int], _Stored] = {}
         with self._errors():
             for start in range(0, len(keys), _LOOKUP_CHUNK):
                 part = keys[start : start + _LOOKUP_CHUNK]
                 marks = ",".join("?" * len(part))
                 for row in self._db.execute(f"SELECT {_COLUMNS} FROM completions WHERE key IN ({marks})", part):
-                    key, cap, text, finish, num_prompt, num_tokens, seconds = row
-                    found[key, cap] = Completion(by_key[key], text, finish, num_prompt, num_tokens, seconds)
-        return [_usable(r, found) for r in requests]
+                    found[row[0], row[1]] = _Stored(*row[2:])
+        usable = ((request, _usable(key, request.params.max_tokens, found)) for key, request in asked)
+        return [Completion(request, *stored) if stored else None for request, stored in usable]
 
     def count(self) -> int:
         """Number of stored completions."""
@@ -132,7 +148,7 @@ class RolloutStore:
 
     def known_fingerprint(self, path: Path) -> str | None:
         """Digest of a file's content, if it was recorded for the file as it is now (path, size, mtime)."""
-        stat = path.stat()
+        stat, path = path.stat(), path.absolute()
         with self._errors():
             row = self._db.execute(
                 "SELECT digest FROM fingerprints WHERE path=? AND size=? AND mtime_ns=?",
@@ -142,16 +158,32 @@ class RolloutStore:
 
     def record_fingerprint(self, path: Path, digest: str) -> None:
         """Remember the digest of a file's content."""
-        stat = path.stat()
+        stat, path = path.stat(), path.absolute()
         with self._errors():
             self._db.execute(
-                "INSERT OR REPLACE INTO fingerprints VALUES (?,?,?,?)", (str(path), stat.st_size, stat.st_mtime_ns, digest)
+                "INSERT OR REPLACE INTO fingerprints VALUES (?,?,?,?)",
+                (str(path), stat.st_size, stat.st_mtime_ns, digest),
             )
 
 
-def _usable(request: Request, found: dict[tuple[str, int], Completion | None]) -> Completion | None:
-    limit = request.params.max_tokens
-    finished = found.get((request.key, 0))
+class _Stored(NamedTuple):
+    """A row's answer, in the order of ``Completion``'s fields."""
+
+    text: str
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+    num_tokens: int
+    seconds: float
+
+
+def _usable(key: str, limit: int, found: dict[tuple[str, int], _Stored]) -> _Stored | None:
+    """What stands for a request of at most ``limit`` tokens: a text that ended by itself in time, or one cut there."""
+    finished = found.get((key, 0))
     if finished is not None and finished.num_tokens <= limit:
         return finished
-    return found.get((request.key, limit))
+    return found.get((key, limit))
+
+
+def _storable(text: str) -> str:
+    """SQLite takes no lone surrogates, which a server's JSON may hold; they become question marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,94 +1,255 @@
-"""Ask an engine for completions that the store does not hold yet, so that none is lost and none is paid twice."""
+"""Draw completions through the store and have them judged while the next ones are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
 
-from factory.engines.base import Completion, Engine, Request
+from factory.context import Context
+from factory.engines.base import Completion, Engine, Request, SamplingParams
+from factory.errors import EngineError, StageError
+from factory.records import Problem, content_hash
 from factory.rollout_store import RolloutStore
+from factory.tables import in_chunks
+from verifiers import Verdict, VerifierPool, VerifyConfig, VerifyTask
 
-_STORE_GROUP = 256
+_LOOKUP = 512
+_MAX_FAILED_SHARE = 0.02
+
+
+class Draw(NamedTuple):
+    """One completion to draw and the problem it answers."""
+
+    problem: Problem
+    request: Request
 
 
 @dataclass
-class Asked:
-    """What one call of ``sample`` cost; grows while its iterator is read."""
+class Usage:
+    """What completions cost."""
 
-    reused: int = 0
-    """Completions that were in the store."""
-    drawn: int = 0
-    """Completions the engine returned now."""
-    failed: int = 0
-    """Requests that ended in an infrastructure failure."""
+    asked: int = 0
+    generated: int = 0
+    """Drawn in this process; the rest came from the store."""
     prompt_tokens: int = 0
-    """Prompt tokens of drawn completions."""
     completion_tokens: int = 0
-    """Tokens of drawn completions."""
-    errors: list[str] = field(default_factory=list)
-    """Texts of the first failures."""
+    compute_seconds: float = 0.0
+    """Seconds of generation when the completions were first drawn, summed."""
+    truncated: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, completions: Sequence[Completion]) -> None:
-        for c in completions:
-            if c.finish_reason == "error":
-                self.failed += 1
-                if len(self.errors) < 5:
-                    self.errors.append(c.error or "unknown failure")
-            else:
-                self.drawn += 1
-                self.prompt_tokens += c.num_prompt_tokens
-                self.completion_tokens += c.num_tokens
+    def notes(self) -> dict[str, Any]:
+        """For a ledger. ``generated`` is left out: it says something of this process, not of the result."""
+        return {
+            "asked": self.asked,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "compute_seconds": round(self.compute_seconds, 2),
+            "truncated": self.truncated,
+            "outcomes": dict(sorted(self.outcomes.items())),
+        }
 
 
-def sample(
+class Judged(NamedTuple):
+    """A drawn and judged completion. ``completion`` is None where the engine failed for good."""
+
+    draw: Draw
+    completion: Completion | None
+    verdict: Verdict | None
+    error: str | None
+
+
+def plan_draws(
     engine: Engine,
-    requests: Sequence[Request],
-    store: RolloutStore,
-    asked: Asked,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Iterator[Completion]:
-    """Every request's completion, stored ones first asked from the store, in an order of the engine's convenience.
+    problems: Sequence[Problem],
+    *,
+    template: str,
+    system_prompt: str | None,
+    params: SamplingParams,
+    num_samples: int,
+    seed: int,
+) -> list[Draw]:
+    """``num_samples`` requests per problem, in the order of the problems.
 
-    An engine with a ``batch_size`` gets the whole plan cut into groups that depend on the plan alone, and each group
-    is stored in one transaction: after a kill the same groups are left, so the batches, and with them the last bit of
-    every probability, are those of an undisturbed run. Groups hold prompts of similar length, so little is padding.
+    A sample's seed depends on the recipe's seed, the question and the sample index only, so another stage (or run)
+    that asks the same finds the answer in the store.
     """
-    if engine.batch_size is None:
-        yield from _sample_stream(engine, requests, store, asked, advance)
-        return
-    plan = sorted(requests, key=lambda r: (len(r.prompt), r.key))
-    for start in range(0, len(plan), engine.batch_size):
-        group = plan[start : start + engine.batch_size]
-        held = store.get(group)
-        missing = [r for r, c in zip(group, held, strict=True) if c is None]
-        have = [c for c in held if c is not None]
-        asked.reused += len(have)
-        advance(len(have))
-        yield from have
-        if missing:
-            arrived = [c for part in engine.generate(missing) for c in part]
-            store.put(arrived)
-            asked.add(arrived)
-            advance(len(arrived))
-            yield from arrived
+    draws = []
+    for problem in problems:
+        text = user_turn(template, problem)
+        messages = (*((("system", system_prompt),) if system_prompt else ()), ("user", text))
+        prompt = engine.render(messages)
+        for sample in range(num_samples):
+            own_seed = int(content_hash(seed, text, sample, length=15), 16) % 2**31
+            draws.append(Draw(problem, Request(messages, prompt, params, sample, own_seed, engine.identity)))
+    return draws
 
 
-def _sample_stream(
-    engine: Engine, requests: Sequence[Request], store: RolloutStore, asked: Asked, advance: Callable[[int], None]
-) -> Iterator[Completion]:
-    """One stream over all missing requests: an engine with its own scheduling is kept full."""
+def user_turn(template: str, problem: Problem) -> str:
+    """The question as it is put to a model."""
+    return template.replace("{problem}", problem.prompt)
+
+
+def draw_and_judge(
+    ctx: Context, engine: Engine, draws: Sequence[Draw], what: str, usage: Usage
+) -> Iterator[list[Judged]]:
+    """Yield the judged completions in the order of ``draws``, part by part.
+
+    First everything that is not in the store yet is drawn, each completion stored the moment it arrives and judged in
+    worker processes meanwhile; then the rows are read back. Memory holds the verdicts and one part.
+
+    Raises:
+        EngineError: when the engine cannot go on; what arrived is kept.
+        StageError: when more than 2 % of the requests failed for other reasons than the model's answer.
+    """
+    verdicts: dict[str, Verdict] = {}
+    failures: dict[str, str] = {}
+    gold = {d.request.key: d.problem.gold for d in draws}
+    with VerifierPool(ctx.recipe.verify) as pool, ctx.progress.task(what, len(draws)) as task:
+        pending: deque[tuple[str, Future[Verdict]]] = deque()
+        for completions in _through_store(engine, ctx.store, [d.request for d in draws], usage):
+            for c in completions:
+                if c.finish_reason == "error":
+                    failures[c.request.key] = c.error or "unknown"
+                else:
+                    row = VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason)
+                    pending.append((row.id, pool.submit(row)))
+            while pending and pending[0][1].done():
+                key, future = pending.popleft()
+                verdicts[key] = future.result()
+            task.advance(len(completions), f"{usage.generated} drawn")
+        verdicts.update((key, future.result()) for key, future in pending)
+    _refuse_many_failures(what, failures, len(draws))
+    for part in in_chunks(draws, _LOOKUP):
+        yield _read_back(ctx.store, part, verdicts, failures, usage)
+
+
+def _through_store(
+    engine: Engine, store: RolloutStore, requests: Sequence[Request], usage: Usage
+) -> Iterator[list[Completion]]:
+    """Every request's completion, the stored ones first where the engine schedules by itself.
+
+    An engine that computes batches gets them cut at the same places every time, so that a resumed run draws in the
+    same batches as an undisturbed one: float rounding depends on the batch.
+    """
     missing: list[Request] = []
-    for start in range(0, len(requests), _STORE_GROUP):
-        part = requests[start : start + _STORE_GROUP]
-        for request, completion in zip(part, store.get(part), strict=True):
-            if completion is None:
-                missing.append(request)
-            else:
-                asked.reused += 1
-                advance(1)
-                yield completion
-    for arrived in engine.generate(missing):
-        store.put(arrived)
-        asked.add(arrived)
-        advance(len(arrived))
-        yield from arrived
+    if engine.batch_size:  # similar lengths together: less padding. Any order will do, as long as it is always the same
+        requests = sorted(requests, key=lambda r: (len(r.prompt), r.key))
+    for part in in_chunks(requests, engine.batch_size or _LOOKUP):
+        known = store.get(part)
+        found = [c for c in known if c is not None]
+        if found:
+            yield found
+        absent = [r for r, c in zip(part, known, strict=True) if c is None]
+        if engine.batch_size is None:
+            missing += absent
+        elif absent:
+            yield from _generate(engine, store, absent, usage)
+    if missing:
+        yield from _generate(engine, store, missing, usage)
+
+
+def _generate(engine: Engine, store: RolloutStore, requests: list[Request], usage: Usage) -> Iterator[list[Completion]]:
+    for completions in engine.generate(requests):
+        store.put(completions)
+        usage.generated += len(completions)
+        yield completions
+
+
+def _refuse_many_failures(what: str, failures: dict[str, str], total: int) -> None:
+    if len(failures) > max(_MAX_FAILED_SHARE * total, 0):
+        reasons = "; ".join(f"{count}x {text}" for text, count in Counter(failures.values()).most_common(3))
+        raise StageError(
+            f"{what}: {len(failures)} of {total} requests failed ({reasons}). That is no verdict on the model: the"
+            " answers that arrived are kept, run again to ask only for the others"
+        )
+
+
+def _read_back(
+    store: RolloutStore, part: Sequence[Draw], verdicts: dict[str, Verdict], failures: dict[str, str], usage: Usage
+) -> list[Judged]:
+    rows = []
+    for draw, completion in zip(part, store.get([d.request for d in part]), strict=True):
+        key = draw.request.key
+        usage.asked += 1
+        if key in failures or completion is None:
+            if key not in failures:
+                raise EngineError(
+                    f"a stored completion disappeared ({key}); is another program changing the workspace?"
+                )
+            usage.outcomes["engine_error"] += 1
+            rows.append(Judged(draw, None, None, failures[key]))
+            continue
+        verdict = verdicts[key]
+        usage.prompt_tokens += completion.num_prompt_tokens
+        usage.completion_tokens += completion.num_tokens
+        usage.compute_seconds += completion.seconds
+        usage.truncated += completion.finish_reason == "length"
+        usage.outcomes[verdict.outcome.value] += 1
+        rows.append(Judged(draw, completion, verdict, None))
+    return rows
+
+
+def trace_row(judged: Judged, teacher: str) -> dict[str, Any]:
+    """A row of TRACE_SCHEMA. A failed request is a row, too: ``finish_reason`` and ``outcome`` are ``error``."""
+    problem, request = judged.draw.problem, judged.draw.request
+    c, v = judged.completion, judged.verdict
+    return {
+        "trace_id": request.key[:16],
+        "problem_id": problem.id,
+        "prompt": request.messages[-1][1],
+        "gold": problem.gold,
+        "teacher": teacher,
+        "model": request.model,
+        "sample": request.sample,
+        "seed": request.seed,
+        "sampling": json.dumps(request.params.identity() | {"max_tokens": request.params.max_tokens}),
+        "response": c.text if c else "",
+        "finish_reason": c.finish_reason if c else "error",
+        "num_prompt_tokens": c.num_prompt_tokens if c else 0,
+        "num_tokens": c.num_tokens if c else 0,
+        "outcome": v.outcome.value if v else "error",
+        "reason": v.reason if v else "engine_failed",
+        "extracted": v.extracted if v else None,
+        "verifier": v.verifier if v else "",
+        "source": problem.source,
+        "licence": problem.licence,
+        "meta": problem.meta,
+    }
+
+
+def answer_row(judged: Judged) -> dict[str, Any]:
+    """A row of the evals' answer table."""
+    problem, request = judged.draw.problem, judged.draw.request
+    c, v = judged.completion, judged.verdict
+    return {
+        "question_id": problem.id,
+        "question": request.messages[-1][1],
+        "gold": problem.gold,
+        "sample": request.sample,
+        "response": c.text if c else "",
+        "finish_reason": c.finish_reason if c else "error",
+        "num_tokens": c.num_tokens if c else 0,
+        "outcome": v.outcome.value if v else "error",
+        "reason": v.reason if v else "engine_failed",
+        "extracted": v.extracted if v else None,
+        "seconds": round(c.seconds, 6) if c else 0.0,
+    }
+
+
+def flatten(parts: Iterator[list[Judged]]) -> list[Judged]:
+    """All rows at once, for small tables."""
+    return list(chain.from_iterable(parts))
+
+
+def verify_config_inputs(config: VerifyConfig) -> dict[str, Any]:
+    """What verdicts depend on: the settings and the verifier's version, not the number of its workers."""
+    from verifiers import build_verifier
+
+    verifier = build_verifier(config)
+    return config.model_dump(mode="json", exclude={"num_workers"}) | {"version": verifier.version}

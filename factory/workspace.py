@@ -1,224 +1,238 @@
-"""The workspace: content-addressed stage folders, one lock, and atomic writes.
+"""The workspace on disk: one lock, content-addressed stage folders written whole or not at all, one rollout store.
 
-``store/<stage>-<hash>/`` is built beside its final place and moved there when it is complete, ``done.json`` in it:
-a folder that has its final name is whole. The hash covers the stage's settings, its version, and the hashes of what it
-read, so equal inputs are never worked on twice, and ten variants of a recipe share what they have in common.
+Layout::
+
+    DIR/rollouts.sqlite               every completion ever drawn
+    DIR/store/<stage>-<hash>/         one stage's output; DONE is written last, then the folder gets its name
+    DIR/runs/<recipe name>/           what a run is about: recipe, manifest, events, published results, report
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import shutil
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from factory.errors import WorkspaceError
+from factory.errors import StageError, WorkspaceError
 from factory.records import content_hash
 
-DONE = "done.json"
-COSTS = "costs.json"
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+DONE = "DONE"
+LEDGER = "ledger.json"
+_PARTIAL = ".partial-"
+_LINK_ABOVE_BYTES = 2**30
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ledger:
-    """What became of a stage's rows: ``rows_in == kept + sum(drops.values())``."""
+    """How many rows came in and where they went; ``check`` makes sure that the parts add up."""
 
+    stage: str
     rows_in: int
     kept: int
-    drops: Mapping[str, int] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """Figures about the result that later stages or the report read; no times, they would differ between runs."""
-    costs: Mapping[str, float] = field(default_factory=dict)
-    """What this one execution spent (tokens drawn, requests reused); kept apart from the result."""
+    drops: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Figures worth telling: tokens, seconds of compute, money."""
+    seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        dropped = sum(self.drops.values())
-        if self.rows_in != self.kept + dropped:
-            raise AssertionError(f"ledger does not add up: in={self.rows_in} kept={self.kept} dropped={dropped}")
+    def check(self) -> Ledger:
+        """Raises ``StageError`` when rows were lost without a reason (a defect of ours)."""
+        if self.rows_in != self.kept + sum(self.drops.values()):
+            raise StageError(f"stage {self.stage}: the ledger does not add up: {asdict(self)}")
+        return self
 
     def line(self) -> str:
-        """``in=8000 kept=5210 mismatch=2104 truncated=686``"""
-        parts = [f"in={self.rows_in}", f"kept={self.kept}"]
-        parts += [f"{reason}={count}" for reason, count in sorted(self.drops.items()) if count]
-        return " ".join(parts)
+        """One line for people."""
+        drops = " ".join(f"{reason}={count}" for reason, count in sorted(self.drops.items()) if count)
+        text = f"{self.stage:<18} in={self.rows_in} kept={self.kept}"
+        return f"{text} dropped {{{drops}}}" if drops else text
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage folder."""
+    """A finished stage's folder."""
 
-    stage: str
     key: str
     path: Path
     ledger: Ledger
-    cached: bool
-    """Whether it was there before this run."""
 
-    def costs(self) -> dict[str, float]:
-        """Seconds and tokens that its making took, on the machine that made it."""
-        return dict(json.loads((self.path / COSTS).read_text()))
+    @property
+    def id(self) -> str:
+        """Identity for the stages that read it: it stands for everything that the folder depends on."""
+        return self.path.name
 
 
 class Workspace:
-    """One folder that one run at a time may write to; use it as a context manager.
+    """A workspace that this process owns while it is open; use it as a context manager.
 
     Raises:
-        WorkspaceError: when it cannot be created or written, or another run holds it.
+        WorkspaceError: when another run holds the lock, or the folder cannot be written.
     """
 
-    def __init__(self, root: Path, *, readonly: bool = False) -> None:
-        self.root = root
-        self.store = root / "store"
-        self.runs = root / "runs"
-        self._readonly = readonly
-        self._lock_fd: int | None = None
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.store = self.root / "store"
+        self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        if not self._readonly:
-            with disk_errors(self.root):
-                self.store.mkdir(parents=True, exist_ok=True)
-                self.runs.mkdir(exist_ok=True)
-                self._take_lock()
-                for leftover in self.store.glob(".building-*"):
-                    shutil.rmtree(leftover)
+        with disk_errors(self.root):
+            self.store.mkdir(parents=True, exist_ok=True)
+            (self.root / "runs").mkdir(exist_ok=True)
+            self._take_lock()
+            for left in self.store.glob(f"{_PARTIAL}*"):  # a killed run's unfinished stages; nobody else is here
+                shutil.rmtree(left, ignore_errors=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _take_lock(self) -> None:
-        """An advisory lock on an open file: the kernel gives it back when the process ends, however it ends."""
-        fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 64).decode(errors="replace").strip() or "unknown"
-            os.close(fd)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            other = os.read(handle, 100).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
             raise WorkspaceError(
-                f"{self.root}: another run (process {holder}) is working in this workspace;"
-                " wait for it, stop it, or use another --workspace"
+                f"{self.root}: another run (process {other}) is using this workspace; wait for it, stop it,"
+                " or give this run its own --workspace"
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
-        self._lock_fd = fd
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        self._lock = handle
 
-    def find(self, stage: str, key: str) -> Artifact | None:
-        """The finished folder of a stage, if there is one."""
-        path = self.store / f"{stage}-{key}"
-        try:
-            done = json.loads((path / DONE).read_text())
-        except (FileNotFoundError, NotADirectoryError):
+    def locate(self, key: str, version: int, inputs: dict[str, Any]) -> Path:
+        """The folder of a stage with these inputs, whether it is there or not."""
+        digest = content_hash(key, version, inputs, length=12)
+        return self.store / f"{key.replace('/', '-')}-{digest}"
+
+    def finished(self, key: str, path: Path) -> Artifact | None:
+        """The artifact if the folder is complete."""
+        if not (path / DONE).is_file():
             return None
-        ledger = Ledger(done["rows_in"], done["kept"], done["drops"], done["facts"])
-        return Artifact(stage, key, path, ledger, cached=True)
+        return Artifact(key, path, read_ledger(path))
 
-    def build(self, stage: str, inputs: Any, make: Callable[[Path], Ledger]) -> Artifact:
-        """The stage's folder for these inputs, made by ``make(folder)`` if it is not there yet.
+    def build(self, key: str, path: Path, fill: Callable[[Path], Ledger]) -> Artifact:
+        """Have ``fill`` write the stage's files into a folder that appears under its name only when it is complete.
 
-        Args:
-            stage: lower-case name, part of the folder's name.
-            inputs: everything the result depends on, JSON-serialisable: settings, versions, keys of other artifacts.
-            make: writes its files into the given empty folder and returns the ledger.
+        Raises:
+            WorkspaceError: when the disk is full or not writable; nothing half-written stays.
         """
-        key = content_hash(stage, inputs, length=12)
-        found = self.find(stage, key)
-        if found is not None:
-            return found
-        building = self.store / f".building-{stage}-{key}"
-        with disk_errors(self.root):
-            shutil.rmtree(building, ignore_errors=True)
-            building.mkdir()
-            started = time.monotonic()
-            ledger = make(building)
-            costs = {"seconds": round(time.monotonic() - started, 3), **ledger.costs}
-            write_json(building / COSTS, costs)
-            done = {"stage": stage, "key": key, "inputs": inputs, "rows_in": ledger.rows_in, "kept": ledger.kept}
-            done |= {"drops": dict(ledger.drops), "facts": dict(ledger.facts)}
-            write_json(building / DONE, done)
-            _sync_tree(building)
-            final = self.store / f"{stage}-{key}"
-            if final.exists():  # no done marker in it: not ours to trust
-                shutil.rmtree(final)
-            os.rename(building, final)
-            _sync(self.store)
-        return Artifact(stage, key, final, ledger, cached=False)
+        partial = path.with_name(_PARTIAL + path.name)
+        started = time.monotonic()
+        try:
+            with disk_errors(path):
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+                ledger = fill(partial).check()
+                ledger.seconds = round(time.monotonic() - started, 2)
+                write_json(partial / LEDGER, asdict(ledger))
+                (partial / DONE).write_text(key + "\n")
+                _sync_tree(partial)
+                shutil.rmtree(path, ignore_errors=True)  # a folder without DONE cannot be ours; never keep it
+                partial.rename(path)
+                _sync(path.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return Artifact(key, path, ledger)
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger of a finished stage folder."""
+    return Ledger(**json.loads((path / LEDGER).read_text()))
 
 
 @contextmanager
-def disk_errors(where: Path) -> Iterator[None]:
-    """Full, read-only, and forbidden disks as ``WorkspaceError``; everything else passes."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk says into a message that says what to do."""
     try:
         yield
-    except (OSError, sqlite3.OperationalError) as error:
-        number = getattr(error, "errno", None)
-        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if number not in _DISK_ERRORS and not full:
-            raise
-        what = "no space left on the disk" if full else (os.strerror(number) if number else str(error))
-        at = getattr(error, "filename", None) or where
-        raise WorkspaceError(
-            f"{where}: {what} (at {at}); finished stages and stored completions are kept:"
-            " make room or fix the rights, then run the same command again, or use another --workspace"
-        ) from error
+    except OSError as error:
+        place = error.filename or path
+        if error.errno in _NO_SPACE:
+            raise WorkspaceError(
+                f"{place}: no space left on the disk; everything finished so far is kept:"
+                " make room (`factory clean` removes stages that no run uses) and run again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise WorkspaceError(
+                f"{place}: cannot be written ({os.strerror(error.errno)}); give a writable folder with --workspace"
+            ) from error
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that readers see the old file or the new one, never a part."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new one, never half."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8", errors="surrogatepass") as handle:
+    """Replace a file atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", encoding="utf-8", errors="replace") as handle:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
-    os.replace(part, path)
+    partial.replace(path)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Sorted, indented JSON, written in one step."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+def publish(source: Path, target: Path) -> None:
+    """Make ``target`` a copy of ``source`` (file or folder); very large files become hard links of the stage's own."""
+    partial = target.with_name(f".{target.name}.partial")
+    old = target.with_name(f".{target.name}.old")
+    for left in (partial, old):
+        remove(left)
+    if source.is_dir():
+        shutil.copytree(source, partial, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(str(source), str(partial))
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    remove(old)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy in one step; a target with the same bytes is left alone."""
-    if target.is_file() and not target.is_symlink() and target.read_bytes() == source.read_bytes():
-        return
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+def _link_or_copy(source: str, target: str) -> None:
+    if Path(source).stat().st_size > _LINK_ABOVE_BYTES:
+        with contextlib.suppress(OSError):  # not every file system has hard links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
-def link(target: Path, name: Path) -> None:
-    """Point the symbolic link ``name`` at ``target`` by a relative path, in one step."""
-    relative = os.path.relpath(target, name.parent)
-    if name.is_symlink() and os.readlink(name) == relative:
-        return
-    part = name.with_name(f".{name.name}.part")
-    part.unlink(missing_ok=True)
-    part.symlink_to(relative)
-    os.replace(part, name)
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_tree(folder: Path) -> None:
-    for base, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(base) / name)
-        _sync(Path(base))
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with contextlib.suppress(OSError):  # some file systems refuse fsync on folders
+            os.fsync(handle)
     finally:
-        os.close(fd)
+        os.close(handle)

@@ -123,14 +123,14 @@ def _build_trainer(
     from transformers import TrainerCallback
     from trl import SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
+    class Trainer(SFTTrainer):
         """TRL's trainer with the distillation term where the batch carries teacher targets."""
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             loss = mixed_loss(model, inputs, config.kd.weight if "target_ids" in inputs else 0.0, num_items_in_batch)
             return (loss, None) if return_outputs else loss
 
-    class Report(TrainerCallback):  # type: ignore[misc]
+    class Report(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if progress and logs and "loss" in logs:
                 progress(state.global_step, num_steps, float(logs["loss"]))

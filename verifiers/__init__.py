@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from verifiers.base import Verifier, VerifyTask
+from verifiers.base import Verifier, VerifierError, VerifyTask
 from verifiers.config import ExactConfig, MathConfig, VerifyConfig
 from verifiers.verdict import Outcome, Verdict
 
@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Verdict",
     "Verifier",
+    "VerifierError",
     "VerifierPool",
     "VerifyConfig",
     "VerifyTask",

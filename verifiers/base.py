@@ -10,6 +10,10 @@ INFRASTRUCTURE_REASONS = ("timeout", "worker_died", "checker_failed")
 """Reasons of ``error`` verdicts, common to all verifiers."""
 
 
+class VerifierError(RuntimeError):
+    """The check itself cannot run on this machine; says nothing about any response."""
+
+
 class VerifyTask(NamedTuple):
     """One response to be checked."""
 
@@ -30,7 +34,7 @@ class Verifier(Protocol):
     version: ClassVar[int]
     REASONS: ClassVar[tuple[str, ...]]
     PRELOAD: ClassVar[tuple[str, ...]]
-    """Modules worth importing once, before worker processes are forked."""
+    """Modules that a worker imports before its first row, so that no row's time limit pays for them."""
 
     def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
         """The verdict if it can be had in provably bounded time (safe without a time limit), else None."""

@@ -5,6 +5,7 @@ Lists are matched part by part here, because the symbolic core sorts sets and ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -18,13 +19,17 @@ from verifiers.notation import (
     split_assignment,
     split_items,
     squeeze,
+    unwrap,
 )
-from verifiers.numeral import read_number, same_number
+from verifiers.numeral import read_based, read_colons, read_number, same_colons, same_number
 
 Leaf = Callable[[str, str], bool]
 """``leaf(gold, answer)``: decides what structure and exact numbers do not."""
 
 _DEEPEST = 4
+_LETTER = re.compile(r"\(?([A-J])\)?\.?")
+_LETTERED = re.compile(r"\(?([A-J])[).:]\s*(?![,;&]|and\b|or\b)(\S.*)", re.DOTALL)
+_ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-J][).:]")
 _LONGEST = 20_000
 
 
@@ -40,8 +45,17 @@ def _same(gold: str, answer: str, leaf: Leaf, depth: int) -> bool:
         return leaf(gold, answer)
     if squeeze(gold) == squeeze(answer):
         return True
+    choice = _same_choice(gold, answer)
+    if choice is not None:
+        return choice
     gold, answer = _align_assignments(gold, answer)
-    for decide in (_same_words, _same_numbers, partial(_same_items, leaf=leaf, depth=depth)):
+    for decide in (
+        _same_words,
+        _same_based,
+        _same_colons,
+        _same_numbers,
+        partial(_same_items, leaf=leaf, depth=depth),
+    ):
         verdict = decide(gold, answer)
         if verdict is not None:
             return verdict
@@ -68,6 +82,12 @@ def _unchain(answer: str) -> str:
     return result if read_number(result) or answer.count("=") > 1 else answer
 
 
+def _same_choice(gold: str, answer: str) -> bool | None:
+    """A lettered choice with its content, ``(C) Plane``, against the letter alone."""
+    letter, choice = _LETTER.fullmatch(unwrap(gold).strip()), _LETTERED.fullmatch(unwrap(answer).strip())
+    return letter[1] == choice[1] if letter and choice and not _ANOTHER_LETTER.search(choice[2]) else None
+
+
 def _same_words(gold: str, answer: str) -> bool | None:
     expected, given = as_words(gold), as_words(answer)
     if expected is None or given is None:
@@ -79,6 +99,22 @@ def _same_words(gold: str, answer: str) -> bool | None:
     if is_clearly_text(gold) or (len(expected) == 1 and len(given) == 1 and expected != given):
         return False
     return None
+
+
+def _same_based(gold: str, answer: str) -> bool | None:
+    """Numerals with a base. An answer may leave the base out, but not state another one."""
+    expected, given = read_based(gold), read_based(answer)
+    if expected and given:
+        return expected == given
+    based, other = (expected, answer) if expected else (given, gold)
+    if based is None:
+        return None
+    return squeeze(other).strip("()").lstrip("0") == based.digits
+
+
+def _same_colons(gold: str, answer: str) -> bool | None:
+    expected, given = read_colons(gold), read_colons(answer)
+    return same_colons(expected, given) if expected and given else None
 
 
 def _same_numbers(gold: str, answer: str) -> bool | None:
@@ -96,9 +132,10 @@ def _same_items(gold: str, answer: str, leaf: Leaf, depth: int) -> bool | None:
         return _number_against_items(gold, expected, answer, given)
     if depth == 0:
         return None
-    if _is_interval(expected, given):
-        if (expected.open, expected.close) != (given.open, given.close):
-            return False
+    if _is_interval(expected, given) and (expected.open, expected.close) != (given.open, given.close):
+        return False
+    if len(expected.parts) != len(given.parts) and not expected.ordered and not given.ordered:
+        expected, given = expected.distinct(), given.distinct()
     if len(expected.parts) != len(given.parts):
         return None if _has_relation(gold) or _has_relation(answer) else False
     same = partial(_same, leaf=leaf, depth=depth - 1)
@@ -125,7 +162,9 @@ def _number_against_items(gold: str, expected: Items | None, answer: str, given:
 def _is_interval(a: Items, b: Items) -> bool:
     """Whether brackets carry meaning: two bracketed pairs, at least one with a square bracket."""
     brackets = {a.open, a.close, b.open, b.close}
-    return len(a.parts) == len(b.parts) == 2 and bool(brackets & set("[]")) and "" not in brackets and "{" not in brackets
+    return (
+        len(a.parts) == len(b.parts) == 2 and bool(brackets & set("[]")) and "" not in brackets and "{" not in brackets
+    )
 
 
 def _named(items: Items) -> bool:

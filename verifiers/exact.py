@@ -8,12 +8,13 @@ from typing import ClassVar
 
 from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
 from verifiers.config import ExactConfig
-from verifiers.extract import Extraction, extract_answer
+from verifiers.extract import Extraction, extract_answer, final_text
 from verifiers.verdict import Outcome, Verdict
 
 __all__ = ["ExactVerifier"]
 
 _LONGEST_BOUNDED = 100_000
+_WEAK_RULES = (None, "math_env", "last_number")
 
 
 class ExactVerifier:
@@ -41,7 +42,7 @@ class ExactVerifier:
         return self.verify(response, gold, finish_reason)
 
     def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
-        """Compare; the whole final text stands in where no extraction rule but the weakest found an answer."""
+        """Compare; where nothing in the text is marked as the answer, the whole final text may be it, too."""
         start = time.perf_counter()
         try:
             verdict = self._verify(response, gold, finish_reason, start)
@@ -63,6 +64,8 @@ class ExactVerifier:
         found = extract_answer(response)
         if found.truncated:
             return verdict(Outcome.INCORRECT, "truncated")
+        if found.rule in _WEAK_RULES and self._normalise(final_text(response)) == expected:
+            return verdict(Outcome.CORRECT, "same_text", Extraction(final_text(response), "whole", truncated=False))
         if found.answer is None:
             return verdict(Outcome.INCORRECT, "no_answer")
         if self._normalise(found.answer) == expected:

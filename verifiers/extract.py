@@ -6,6 +6,7 @@ All of it is linear in the length of the text, so it is safe on hostile input of
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import NamedTuple
 
 
@@ -30,52 +31,75 @@ class Split(NamedTuple):
 
 _OPEN = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>|<reasoning>", re.IGNORECASE)
 _CLOSE = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>|</reasoning>", re.IGNORECASE)
-_MARKERS = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|im_end\|>|<\|endoftext\|>|<\|eot_id\|>|</s>\s*$")
-_BOX_TOKEN = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|(?P<escaped>\\[{}\\])|(?P<brace>[{}])")
-_BARE_BOX = re.compile(r"\\boxed\s*([^\s{}$\\]{1,100})")
-_JOINER = re.compile(r"(?:[\s$,;.]|\\[()\[\]]|\\q?quad\b|\\(?:text|mbox)\{\s*(?:,?\s*(?:and|or)\s*)?\}|\band\b|\bor\b){0,12}")
+_SOLUTION_MARKERS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+_TURN_MARKERS = re.compile(r"<\|im_end\|>|<\|im_start\|>|<\|endoftext\|>|<\|eot_id\|>|<\|end\|>|</s>")
+# Up to four backslashes: text that went through JSON once too often doubles them.
+_BOX_TOKEN = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,9}\{)|(?P<escaped>\\[{}\\])|(?P<brace>[{}])")
+_BARE_BOX = re.compile(r"\\boxed\s{0,9}([^\s{}$\\]{1,100})")
+_JOINER = re.compile(
+    r"(?:[\s$,;.]|\\[()\[\]]|\\q?quad\b|\\(?:text|mbox)\{\s*(?:,?\s*(?:and|or)\s*)?\}|\band\b|\bor\b){0,12}"
+)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]*)", re.MULTILINE)
 _ANSWER_IS = re.compile(
-    r"\b(?:answer|result|solution)s?\b\**(?:\s+(?:to|of|for)\b[^.\n:=]{0,80})?\s*(?:\bis\b|\bare\b|[:=]|(?=\$|\\[(\[]))"
-    r"[\s:*]{0,8}([^\n]+)",
+    r"(?:\b(?:answer|ans|result|solution)s?\b\**(?:\s{1,9}(?:to|of|for)\b[^.\n:=]{0,80})?\s{0,9}"
+    r"(?:\bis\b|\bare\b|[:=]|(?=\$|\\[(\[]))|答案\s{0,9}(?:是|为|[:：]))[\s:*]{0,8}([^\n]+)",
     re.IGNORECASE,
 )
 _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|\\\[((?:[^\\]|\\(?![\[\]])){1,2000})\\\]|\\\(((?:[^\\\n]|\\(?![()])){1,2000})\\\)"
     r"|(?<![\\$\w])\$(?![\s?!.,$])([^$\n]{1,2000}?)(?<![\s\\])\$(?!\w)"
+    r"|(?<![\\$\w])\$ (?=[^$\n]{0,2000}\\)([^$\n]{1,2000}?) \$(?!\w)"  # a command inside: not two sums of money
 )
 _NUMBER = re.compile(
     r"(?:(?<![\w.^{\\)-])[-−+])?(?<![A-Za-z0-9_.^])"
     r"(?:\\[dtc]?frac\{\d{1,40}\}\{\d{1,40}\}"
-    r"|(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,400})(?:\.\d{1,400})?(?:[eE][-+]?\d{1,3}(?!\w)|\s?/\s?\d{1,40}(?![\d.]))?"
+    r"|(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,400})(?:\.\d{1,400})?(?:[eE][-+]?\d{1,3}(?!\w)|\s?/\s?\d{1,40}(?!\d|\.\d))?"
     r"|\.\d{1,400})(?:\s?\\?%)?"
 )
-_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_WORD = re.compile(r"[A-Za-z]{3,}")
+_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2}")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。；]")
 _LONGEST_WHOLE = 200
+_IS_NO_SINGLE_ANSWER = re.compile(r"\n|[A-Za-z]:\s|\\boxed")
 
 
 def split_reasoning(response: str) -> Split:
     """Cut off the reasoning. A close tag without an open one counts: chat templates may have opened it."""
-    last_close = None
-    for last_close in _CLOSE.finditer(response):
-        pass
-    start = last_close.end() if last_close else 0
+    start = 0
+    for close in _CLOSE.finditer(response):
+        start = close.end()
     if _OPEN.search(response, start):
         return Split("", truncated=True)
-    return Split(_MARKERS.sub("", response[start:]).strip(), truncated=False)
+    return Split(_SOLUTION_MARKERS.sub("", response[start:]).strip(), truncated=False)
+
+
+def _first_turn(text: str) -> str:
+    """What comes before the first end-of-turn marker: a model that runs on makes up the next question too."""
+    begin = 0
+    for marker in _TURN_MARKERS.finditer(text):
+        if text[begin : marker.start()].strip():
+            return text[begin : marker.start()]
+        begin = marker.end()
+    return text[begin:]
+
+
+def final_text(response: str) -> str:
+    """What the response says after its reasoning, up to the end of its turn."""
+    return split_reasoning(_first_turn(response)).final
 
 
 def extract_answer(response: str) -> Extraction:
     """The final answer with the rule that found it."""
+    response = _first_turn(response)
     final, truncated = split_reasoning(response)
     if truncated:
         return Extraction(None, None, truncated=True)
     found = explicit_answer(final) or _weak_answer(final)
     if found is None and len(final) < len(response):
         found = explicit_answer(response)
-    return Extraction(*(found or (None, None)), truncated=False)
+    answer, rule = found or (None, None)
+    return Extraction(answer, rule, truncated=False)
 
 
 def explicit_answer(text: str) -> tuple[str, str] | None:
@@ -123,6 +147,12 @@ def _boxes(text: str) -> list[_Box]:
     return boxes
 
 
+def boxed_values(text: str) -> list[str]:
+    """What each box of the text holds, in order, without repetitions and empty boxes."""
+    values = (text[b.inner : b.end - 1].strip() for b in _boxes(text))
+    return list(dict.fromkeys(v for v in values if v))
+
+
 def _boxed(text: str) -> tuple[str, str] | None:
     boxes = _boxes(text)
     if not boxes:
@@ -144,7 +174,8 @@ def _boxed(text: str) -> tuple[str, str] | None:
 def _announced(text: str) -> tuple[str, str] | None:
     """The part after the last "answer is" that holds something usable."""
     for match in reversed(list(_ANSWER_IS.finditer(text))):
-        candidate = _trim_tail(match[1])
+        display = _MATH.match(text, match.start(1))  # may go on over several lines
+        candidate = _trim_tail(text[match.start(1) : max(match.end(1), display.end() if display else 0)])
         if candidate:
             return candidate, "answer_is"
     return None
@@ -175,7 +206,7 @@ def _trim_tail(tail: str) -> str | None:
 def _weak_answer(text: str) -> tuple[str, str] | None:
     if not text:
         return None
-    if len(text) <= _LONGEST_WHOLE and "\n\n" not in text and not _is_prose(text):
+    if len(text) <= _LONGEST_WHOLE and not _IS_NO_SINGLE_ANSWER.search(text) and not _is_prose(text):
         return text, "whole"
     return _last_math_or_number(text)
 
@@ -185,9 +216,7 @@ def _last_math_or_number(text: str) -> tuple[str, str] | None:
     for match in _MATH.finditer(text):
         if not _is_prose(_inner(match)):
             math = match
-    number = None
-    for number in _NUMBER.finditer(text):
-        pass
+    number = next(iter(deque(_NUMBER.finditer(text), maxlen=1)), None)
     if math is not None and (number is None or number.end() <= math.end()):
         return _inner(math), "math_env"
     return (number[0].strip(), "last_number") if number else None
@@ -209,8 +238,15 @@ def _inner(match: re.Match[str]) -> str:
 
 def _is_prose(text: str) -> bool:
     """Whether the text holds words beside its mathematics (one unit such as ``miles`` is not prose)."""
+    if _CJK.search(text):  # written without spaces, so not countable
+        return True
     words = [w for w in _WORD.findall(_COMMAND.sub(" ", text)) if w.lower() not in _MATH_WORDS]
-    return len(words) > 2 or (len(words) > 0 and not re.match(r"[-+\\$€£(]*\.?\d", text.strip()) and len(text.split()) > 1)
+    return len(words) > 2 or (
+        len(words) > 0 and not re.match(r"[-+\\$€£(]*\.?\d", text.strip()) and len(text.split()) > 1
+    )
 
 
-_MATH_WORDS = frozenset("sin cos tan cot sec csc log exp sqrt and mod max min arcsin arccos arctan sinh cosh".split())
+_MATH_WORDS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh"]
+    + ["log", "exp", "sqrt", "and", "mod", "max", "min"]
+)

@@ -1,7 +1,7 @@
 """Mathematical equivalence of the extracted answer and the reference.
 
-Most rows are settled exactly, without sympy (``settle``); the rest goes to the symbolic core, whose work is not bounded:
-``VerifierPool`` gives it its hard limits.
+Most rows are settled exactly, without sympy (``settle``); the rest goes to the symbolic core, whose work is not
+bounded: ``VerifierPool`` gives it its hard limits.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
 from verifiers.config import MathConfig
 from verifiers.equivalence import same_answer
-from verifiers.extract import explicit_answer, extract_answer
-from verifiers.symbolic import Unparsed, symbolic_equal
+from verifiers.extract import boxed_values, explicit_answer, extract_answer
+from verifiers.symbolic import UnparsedError, symbolic_equal
 from verifiers.verdict import Outcome, Verdict
 
 __all__ = ["MathVerifier"]
@@ -25,7 +25,7 @@ _LONGEST_RESPONSE = 200_000
 _LONGEST_SETTLED = 400
 
 
-class _NeedsSymbolic(Exception):
+class _NeedsSymbolicError(Exception):
     """The exact path has no answer."""
 
 
@@ -49,6 +49,7 @@ class MathVerifier:
         "truncated",
         "unparsed_answer",
         "gold_unparsed",
+        "gold_ambiguous",
         *INFRASTRUCTURE_REASONS,
     )
     PRELOAD: ClassVar[tuple[str, ...]] = ("math_verify",)
@@ -58,11 +59,11 @@ class MathVerifier:
 
     def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
         """The verdict where exact arithmetic on short texts decides, else None."""
-        if len(response) > _LONGEST_RESPONSE or len(gold) > _LONGEST_SETTLED:
+        if len(response) > _LONGEST_RESPONSE or len(gold) > _LONGEST_RESPONSE:
             return None
         try:
             return self._judge(response, gold, finish_reason, _refuse)
-        except _NeedsSymbolic:
+        except _NeedsSymbolicError:
             return None
 
     def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
@@ -73,7 +74,7 @@ class MathVerifier:
         start = time.perf_counter()
         try:
             found = _find(response, gold, finish_reason, symbolic)
-        except _NeedsSymbolic:
+        except _NeedsSymbolicError:
             raise
         except Exception:  # sympy raises anything; a failed check must become a recorded row, not end the run
             return error_verdict(self, "checker_failed", time.perf_counter() - start)
@@ -85,10 +86,12 @@ VERIFIER = MathVerifier
 
 
 def _refuse(gold: str, answer: str) -> bool:
-    raise _NeedsSymbolic
+    raise _NeedsSymbolicError
 
 
 def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -> _Finding:
+    if is_ambiguous(gold):
+        return _Finding(Outcome.UNVERIFIABLE, "gold_ambiguous")
     expected = reference(gold)
     if not expected:
         return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed")
@@ -99,8 +102,8 @@ def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -
         return _Finding(Outcome.INCORRECT, "truncated")
     if answer is None or rule is None:
         return _Finding(Outcome.INCORRECT, "no_answer")
-    if symbolic is _refuse and len(answer) > _LONGEST_SETTLED:
-        raise _NeedsSymbolic
+    if symbolic is _refuse and max(len(answer), len(expected)) > _LONGEST_SETTLED:
+        raise _NeedsSymbolicError
     used: list[bool] = []
 
     def leaf(a: str, b: str) -> bool:
@@ -109,7 +112,7 @@ def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -
 
     try:
         equal = same_answer(expected, answer, leaf)
-    except Unparsed as unparsed:
+    except UnparsedError as unparsed:
         if unparsed.side == "gold":
             return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed", answer, rule)
         return _Finding(Outcome.INCORRECT, "unparsed_answer", answer, rule)
@@ -118,10 +121,31 @@ def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -
     return _Finding(Outcome.INCORRECT, "mismatch", answer, rule)
 
 
+def is_ambiguous(gold: str) -> bool:
+    """Whether a reference solution boxes several answers apart from each other: one of them, or all of them?"""
+    if "boxed" not in gold or len(boxed_values(gold)) < 2:
+        return False
+    last = explicit_answer(gold)
+    if last is None or last[1] == "boxed_list":
+        return False
+
+    return not all(_exactly_same(last[0], value) for value in boxed_values(gold))
+
+
+def _exactly_same(a: str, b: str) -> bool:
+    try:
+        return len(a) <= _LONGEST_SETTLED and len(b) <= _LONGEST_SETTLED and same_answer(a, b, _refuse)
+    except _NeedsSymbolicError:
+        return False
+
+
 def reference(gold: str) -> str:
     """The answer in a reference that may be a whole solution (last box, or GSM8K's ``####``)."""
     if "\\boxed" in gold or "####" in gold:
         found = explicit_answer(gold)
+        if found and found[1] == "boxed_list":  # the same thing in two notations is one answer
+            first, *others = boxed_values(gold)
+            return first if all(_exactly_same(first, other) for other in others) else found[0]
         if found:
             return found[0]
     return gold.strip()

@@ -16,7 +16,9 @@ _CHARACTERS = {
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "′": "'", "，": ",", "：": ":", "；": ";",
     "（": "(", "）": ")", "％": "%", "＝": "=",
 }  # fmt: skip
-_TRANSLATE = str.maketrans(_CHARACTERS | {chr(0xFF10 + i): str(i) for i in range(10)} | {chr(c): None for c in range(9)})
+_TRANSLATE = str.maketrans(
+    _CHARACTERS | {chr(0xFF10 + i): str(i) for i in range(10)} | {chr(c): None for c in range(9)}
+)
 _REWRITES = [
     (re.compile(r"\\\\(?=[A-Za-z])"), r"\\"),  # doubled backslashes of JSON-mangled text; see ``clean`` for matrices
     (re.compile(r"\\(?:left|right)(?=\\?[()\[\]{}|./<>])\.?"), ""),
@@ -25,25 +27,39 @@ _REWRITES = [
     (re.compile(r"\\(?:displaystyle|textstyle|limits)(?![A-Za-z])"), ""),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r",\\[!,;]\s*(?=\d{3}(?!\d))"), ","),
-    (re.compile(r"\\!"), ""),
+    (re.compile(r"(?<!\\)\\!"), ""),
     (re.compile(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))"), ","),
-    (re.compile(r"\\[,;:> ]|\\q?quad(?![A-Za-z])|~|&nbsp;"), " "),
-    (re.compile(r"\\[()\[\]](?!\\)"), " "),
+    (re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|&nbsp;"), " "),  # not the second half of a row break
+    (re.compile(r"(?<!\\)\\[()\[\]](?!\\)"), " "),
     (re.compile(r"(?<!\\)\$"), ""),
     (re.compile(r"\*\*(?![\s\d(-])|(?<![\d)\s])\*\*|`"), ""),
     (re.compile(r"\\(?:leq?slant|leq)(?![A-Za-z])|<="), r"\\le "),
     (re.compile(r"\\(?:geq?slant|geq)(?![A-Za-z])|>="), r"\\ge "),
     (re.compile(r"\\neq(?![A-Za-z])|!="), r"\\ne "),
+    (re.compile(r"\\lt(?![A-Za-z])"), "<"),
+    (re.compile(r"\\gt(?![A-Za-z])"), ">"),
+    (re.compile(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}"), r"\\emptyset "),
+    (re.compile(r"(?<=\d)\s*\^\s*\{\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}"), " "),  # ordinals: 12th
+    (re.compile(r"(?<=\d)\s*\^?\s*\\(?:text|mathrm|textsuperscript)\s*\{\s*(?:st|nd|rd|th)\s*\}"), " "),
+    (re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])"), " "),
     (re.compile(r"\s+"), " "),
 ]
-_TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|rm|it|tt|normal|sf)?|math(?:rm|bf|it|sf)|mbox|operatorname|bf|rm)\s*\{([^{}]*)\}")
-_AND = re.compile(r"\s*,?\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*,?\s*")
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text(?:bf|rm|it|tt|normal|sf)?|math(?:rm|bf|it|sf)|mbox|operatorname|bf|rm)\s*\{([^{}]*)\}"
+)
+_AND = re.compile(
+    r"\s*,?\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*,?\s*"
+)
+_SET_BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\\mid|\\vert|\||:)\s*([^{}]*)\\\}$")
 _CONDITION = re.compile(r"\s*,?\s*\\(?:text|mbox)\s*\{\s*,?\s*(?:for|where|if|with|when|as)\b.*$", re.DOTALL)
 _NAME = (
     r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|text\{[A-Za-z ]{1,30}\}|mathrm\{[A-Za-z ]{1,30}\}))"
     r"(?:_(?:\w|\{\w{1,6}\}))?'?(?:\(\s*[A-Za-z]\s*\))?"
 )
-_ASSIGNED = re.compile(rf"\s*({_NAME}(?:\s*,\s*{_NAME}){{0,5}}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,5}}\s*\))\s*(?:=|\\in(?![A-Za-z]))\s*(.+)$", re.DOTALL)
+_ASSIGNED = re.compile(
+    rf"\s*({_NAME}(?:\s*,\s*{_NAME}){{0,5}}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,5}}\s*\))\s*(?:=|\\in(?![A-Za-z]))\s*(.+)$",
+    re.DOTALL,
+)
 _EQUALS = re.compile(r"(?<![\\<>!:=])=(?!=)")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 
@@ -60,6 +76,10 @@ class Items(NamedTuple):
     def ordered(self) -> bool:
         """Whether the order of the parts matters."""
         return self.open in ("(", "[")
+
+    def distinct(self) -> Items:
+        """Without literal repetitions."""
+        return self._replace(parts=tuple({squeeze(part): part for part in self.parts}.values()))
 
 
 class Assigned(NamedTuple):
@@ -78,12 +98,25 @@ def clean(text: str) -> str:
     text = text.strip()
     while len(text) > 1 and text[-1] in ".,;:\\" and not text.endswith("\\\\"):
         text = text[:-1].rstrip()
-    return _strip_trailing_condition(text)
+    return _inequality(_strip_trailing_condition(text))
+
+
+def _inequality(text: str) -> str:
+    r"""``\{x \mid -2 \le x < 1\}`` as its inequality, if that is one in the set's own variable and nothing else."""
+    match = _SET_BUILDER.fullmatch(text)
+    if not match or not re.search(r"[<>]|\\[lg]e(?![A-Za-z])", match[2]) or "," in match[2] or "\\in" in match[2]:
+        return text
+    return match[2] if re.search(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", match[2]) else text
 
 
 def _strip_trailing_condition(text: str) -> str:
     match = _CONDITION.search(text)
     return text[: match.start()] if match and match.start() > 0 else text
+
+
+def unwrap(text: str) -> str:
+    r"""The text without ``\text{…}`` and the like around its parts."""
+    return _TEXT_COMMAND.sub(r"\1", text)
 
 
 def squeeze(text: str) -> str:
@@ -154,8 +187,8 @@ def split_assignment(text: str) -> Assigned:
     if not match:
         return Assigned("", text)
     value = match[2]
-    links = _EQUALS.split(value)
-    if len(links) > 1 and "," not in value and ";" not in value:
+    links = _links(value)
+    if len(links) > 1 and "," not in value and ";" not in value and not _AND.search(value):
         value = links[-1].strip()
     elif len(links) > 1:
         return Assigned("", text)
@@ -164,8 +197,20 @@ def split_assignment(text: str) -> Assigned:
 
 def last_link(text: str) -> str:
     """The last part of a chain ``a = b = c`` outside any list; the text itself when it is not a chain."""
-    links = _EQUALS.split(text)
+    links = _links(text)
     return links[-1].strip() if len(links) > 1 and links[-1].strip() else text
+
+
+def _links(text: str) -> list[str]:
+    """The parts between equals signs that stand outside all brackets (not those of ``\\sum_{k=0}``)."""
+    links, start, depth, at = [], 0, 0, 0
+    for match in _EQUALS.finditer(text):
+        depth += sum((c in "([{") - (c in ")]}") for c in text[at : match.start()])
+        at = match.start()
+        if depth == 0:
+            links.append(text[start:at])
+            start = at + 1
+    return [*links, text[start:]]
 
 
 def drop_approximation(text: str) -> str:

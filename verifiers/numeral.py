@@ -26,9 +26,17 @@ _TOKEN = re.compile(
     r"|(?P<power>\*\*|\^)|(?P<other>[-+(){}!]))"
 )
 _BARE = re.compile(rf"[-+]?\s*(?:{_LITERAL})(?:{_SCIENTIFIC})?")
-_TIMES_TEN = re.compile(r"([-+]?\s*(?:\d+(?:\.\d*)?|\.\d+))\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))")
+_TIMES_TEN = re.compile(
+    r"([-+]?\s*(?:\d+(?:\.\d*)?|\.\d+))\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
+)
 _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+)((?:\.\d+)?)")
 _MIXED = re.compile(r"([-+]?)\s*(\d{1,9})\s+(\d{1,9})\s*/\s*(\d{1,9})")
+_REPEATING = re.compile(r"(-?)\s*(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*(?:\{(\d{1,40})\}|(\d))")
+_BASED = re.compile(
+    r"(?:\(([0-9A-Z]+)\)|(?:\\text\{)?([0-9A-Z]*\d[0-9A-Z]*)\}?)\s*_\s*(?:\{\s*(?:\\text\{\s*)?(\w+)\s*\}{1,2}|(\d))"
+)
+_BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_COLONS = re.compile(r"(\d{1,9}(?:\s*:\s*\d{1,9})+)")
 _X_TIMES = re.compile(r"(?<=[\d.}])\s*x\s*(?=\d)")
 
 
@@ -45,7 +53,7 @@ class Numeral(NamedTuple):
     """Canonical unit, ``%`` included; None when there is none; an unknown unit reads as ``?``."""
 
 
-class _NotPlain(Exception):
+class _NotPlainError(Exception):
     """The text is not a numeral, or is too big to evaluate here."""
 
 
@@ -56,7 +64,7 @@ def read_number(text: str) -> Numeral | None:
     core, unit = split_unit(text.strip())
     core = _X_TIMES.sub("*", core)
     try:
-        value = _mixed(core)
+        value = _mixed(core) or _repeating(core)
         if value is None:
             spaced = _SPACED.fullmatch(core)
             if spaced:
@@ -64,8 +72,57 @@ def read_number(text: str) -> Numeral | None:
             value = _Parser(core).parse()
         places, digits = _decimal_shape(core)
         return Numeral(value, places, digits, unit)
-    except (_NotPlain, ZeroDivisionError):
+    except (_NotPlainError, ZeroDivisionError):
         return None
+
+
+class Based(NamedTuple):
+    """A numeral with its base as a subscript, such as ``1011_2``."""
+
+    digits: str
+    base: int
+
+
+def read_based(text: str) -> Based | None:
+    """The digits and the base of ``1011_2``, ``(2F)_{16}``, ``21_{\\text{three}}``; None for everything else."""
+    match = _BASED.fullmatch(text.strip()) if len(text) <= LONGEST else None
+    if not match:
+        return None
+    name = match[3] or match[4]
+    base = int(name) if name.isdigit() else _BASE_NAMES.get(name.casefold(), 0)
+    return Based((match[1] or match[2]).lstrip("0") or "0", base) if 2 <= base <= 36 else None
+
+
+class Colons(NamedTuple):
+    """A clock time or a ratio."""
+
+    parts: tuple[int, ...]
+    is_clock: bool
+    """Whether the last part has two digits, as minutes and seconds have."""
+    unit: str | None
+
+
+def read_colons(text: str) -> Colons | None:
+    """The numbers of ``3:4`` or ``12:30 pm``; None for everything else."""
+    if len(text) > LONGEST or ":" not in text:
+        return None
+    core, unit = split_unit(text.strip())
+    match = _COLONS.fullmatch(core)
+    if not match:
+        return None
+    parts = [p.strip() for p in match[1].split(":")]
+    return Colons(tuple(int(p) for p in parts), len(parts[-1]) == 2, unit)
+
+
+def same_colons(gold: Colons, answer: Colons) -> bool:
+    """Equal clock times, or proportional ratios."""
+    known = {u for u in (gold.unit, answer.unit) if u not in (None, "?")}
+    if len(known) > 1 or len(gold.parts) != len(answer.parts):
+        return False
+    if gold.is_clock or answer.is_clock:
+        return gold.parts == answer.parts
+    first, other = gold.parts[0], answer.parts[0]
+    return all(g * other == a * first for g, a in zip(gold.parts, answer.parts, strict=True))
 
 
 def same_number(gold: Numeral, answer: Numeral) -> bool:
@@ -116,6 +173,17 @@ def _mixed(text: str) -> Fraction | None:
     return -value if match[1] == "-" else value
 
 
+def _repeating(text: str) -> Fraction | None:
+    r"""``0.1\overline{6}`` is 1/6."""
+    match = _REPEATING.fullmatch(text)
+    if not match:
+        return None
+    whole, fixed, period = match[2] or "0", match[3], match[4] or match[5]
+    value = int(whole) + Fraction(int(fixed or "0"), 10 ** len(fixed))
+    value += Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
+    return -value if match[1] else value
+
+
 def _decimal_shape(text: str) -> tuple[int | None, int]:
     """(decimal places, significant digits) of a bare decimal, ``(None, 0)`` of anything else."""
     exponent, literal = 0, text.strip()
@@ -142,7 +210,7 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if not match or match.lastgroup is None:
-                raise _NotPlain
+                raise _NotPlainError
             value = match[match.lastgroup]
             self._tokens.append((value if match.lastgroup == "other" else match.lastgroup, value))
             position = match.end()
@@ -152,7 +220,7 @@ class _Parser:
     def parse(self) -> Fraction:
         value = self._sum()
         if self._at != len(self._tokens):
-            raise _NotPlain
+            raise _NotPlainError
         return value
 
     def _peek(self) -> str:
@@ -160,14 +228,14 @@ class _Parser:
 
     def _take(self, kind: str) -> str:
         if self._peek() != kind:
-            raise _NotPlain
+            raise _NotPlainError
         self._at += 1
         return self._tokens[self._at - 1][1]
 
     def _sum(self) -> Fraction:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise _NotPlain
+            raise _NotPlainError
         value = self._term()
         while self._peek() in ("+", "-"):
             sign = 1 if self._take(self._peek()) == "+" else -1
@@ -211,7 +279,7 @@ class _Parser:
             return sign * self._atom()
         exponent = self._atom()
         if self._peek() == "power":  # a tower: right-associative in some notations, an error in LaTeX; not decided here
-            raise _NotPlain
+            raise _NotPlainError
         return exponent
 
     def _atom(self) -> Fraction:
@@ -228,7 +296,7 @@ class _Parser:
             value = self._sum()
             self._take(")" if kind == "(" else "}")
             return value
-        raise _NotPlain
+        raise _NotPlainError
 
     def _fraction(self) -> Fraction:
         self._take("frac")
@@ -237,7 +305,7 @@ class _Parser:
             if len(literal) == 2 and literal.isdigit():  # \frac12
                 return Fraction(int(literal[0]), int(literal[1]))
             if len(literal) != 1 or self._peek() != "{":
-                raise _NotPlain
+                raise _NotPlainError
             return _bounded(_literal(literal) / self._atom())
         top = self._group()
         bottom = self._group() if self._peek() == "{" else _single_digit(self._take("number"))
@@ -245,16 +313,16 @@ class _Parser:
 
     def _group(self) -> Fraction:
         if self._peek() != "{":
-            raise _NotPlain
+            raise _NotPlainError
         return self._atom()
 
     @staticmethod
     def _power(base: Fraction, exponent: Fraction) -> Fraction:
         if exponent.denominator != 1 or abs(exponent) > _MAX_EXPONENT or (base == 0 and exponent <= 0):
-            raise _NotPlain
+            raise _NotPlainError
         size = max(base.numerator.bit_length(), base.denominator.bit_length())
         if size * abs(int(exponent)) > _MAX_BITS:
-            raise _NotPlain
+            raise _NotPlainError
         return base ** int(exponent)
 
 
@@ -264,17 +332,17 @@ def _literal(text: str) -> Fraction:
 
 def _single_digit(text: str) -> Fraction:
     if len(text) != 1:
-        raise _NotPlain
+        raise _NotPlainError
     return Fraction(int(text))
 
 
 def _factorial(value: Fraction) -> Fraction:
     if value.denominator != 1 or not 0 <= value <= _MAX_FACTORIAL:
-        raise _NotPlain
+        raise _NotPlainError
     return Fraction(math.factorial(int(value)))
 
 
 def _bounded(value: Fraction) -> Fraction:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
-        raise _NotPlain
+        raise _NotPlainError
     return value

@@ -1,29 +1,29 @@
 """Verification in worker processes with a hard limit of time and memory per row.
 
-One thread drives one worker over a pipe of its own: it sends a row, waits for the verdict for ``time_limit_s`` and kills
-the process when none comes. A row costs a worker milliseconds (sympy) and its trip through the pipe about a tenth of
-one, so rows are not batched: every limit is per row by construction, and a death touches one row only. Rows that the
-verifier settles in provably bounded time (``Verifier.settle``) never reach a worker; a pool of such rows starts none.
+One thread drives one worker over a pipe of its own: it sends a row and waits for the verdict; a worker that takes
+longer than ``time_limit_s`` is killed. A row costs a worker some 20 milliseconds (sympy) and its trip through the pipe
+about a tenth of one, so rows are not batched: every limit is per row by construction, and a death touches one row only.
+Rows that the verifier settles in provably bounded time (``Verifier.settle``) never reach a worker; a pool of such rows
+starts none.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from verifiers import build_verifier
-from verifiers.base import VerifyTask, error_verdict
+from verifiers.base import VerifierError, VerifyTask, error_verdict
 from verifiers.config import VerifyConfig
 from verifiers.verdict import Outcome, Verdict
-from verifiers.worker import Worker, WorkerDied, WorkerTimedOut
+from verifiers.worker import Worker, WorkerDiedError, WorkerTimedOutError
 
 __all__ = ["VerifierPool", "VerifyTask"]
 
@@ -42,15 +42,14 @@ class _Job(NamedTuple):
 class VerifierPool:
     """Verdicts from worker processes; use it as a context manager. All methods may be called from any thread.
 
-    Workers are forked from a clean server process (``forkserver``), never from this one, which may hold threads. They
-    start with the first row that needs one and end with the pool, with this process, or with their row's limit.
+    Workers start with the first row that needs one and end with the pool, with this process, or with their row's limit.
+    A worker takes about half a second to start and 100 MB of memory, sympy's.
     """
 
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
         self._verifier = build_verifier(config)
         self._num_workers = config.num_workers or len(os.sched_getaffinity(0))
-        self._context = multiprocessing.get_context("forkserver")
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -62,7 +61,9 @@ class VerifierPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close(cancel=kind is not None)
 
     def verify_all(self, tasks: Iterable[VerifyTask]) -> Iterator[tuple[VerifyTask, Verdict]]:
@@ -121,8 +122,6 @@ class VerifierPool:
             raise
 
     def _start_thread(self) -> None:
-        if not self._threads:
-            self._context.set_forkserver_preload([*self._verifier.PRELOAD, "verifiers.worker"])
         name = f"verifier-pool-{len(self._threads)}"
         thread = threading.Thread(target=self._drive, name=name, daemon=True)
         self._threads.append(thread)
@@ -147,18 +146,18 @@ class VerifierPool:
     def _run(self, task: VerifyTask, worker: Worker | None) -> tuple[Verdict, Worker | None]:
         """The verdict of one row and the worker for the next one."""
         for _ in range(_ATTEMPTS):
-            if self._cancelled:
-                break
+            worker = worker or self._hire()
             try:
-                worker = worker or self._hire()
                 verdict = worker.ask(task, self._config.time_limit_s)
-            except WorkerTimedOut:
+            except WorkerTimedOutError:
                 self._retire(worker)
                 return error_verdict(self._verifier, "timeout", self._config.time_limit_s), None
-            except WorkerDied as death:
-                logger.warning("verifier worker died on row %r: %s", task.id, death)
+            except WorkerDiedError as death:
                 self._retire(worker)
                 worker = None
+                if self._cancelled:  # we killed it ourselves: that says nothing about the row
+                    raise CancelledError from None
+                logger.warning("verifier worker died on row %r: %s", task.id, death)
                 continue
             if verdict.outcome is Outcome.ERROR or worker.num_rows >= _ROWS_PER_WORKER:
                 self._retire(worker)
@@ -166,15 +165,25 @@ class VerifierPool:
             return verdict, worker
         return error_verdict(self._verifier, "worker_died"), None
 
-    def _hire(self) -> Worker:
-        worker = Worker(self._context, self._config)
+    def _hire(self, attempts: int = _ATTEMPTS) -> Worker:
+        worker = Worker(self._config)
         with self._lock:
+            if self._cancelled:
+                raise CancelledError
             self._workers.add(worker)
-        worker.start()
+        try:
+            worker.start()
+        except VerifierError:
+            self._retire(worker)
+            if self._cancelled:
+                raise CancelledError from None
+            if attempts > 1:  # the machine may have been short of memory just then
+                return self._hire(attempts - 1)
+            raise
         return worker
 
     def _retire(self, worker: Worker | None) -> None:
         if worker is not None:
-            worker.kill()
+            worker.close()
             with self._lock:
                 self._workers.discard(worker)

@@ -1,33 +1,55 @@
 r"""Symbolic comparison by math-verify and sympy, behind a gate that refuses what must not be evaluated.
 
-Every text is parsed as a whole, as LaTeX: math-verify's own search for a number somewhere in a text would grade
-``__import__('os') or 0`` as 0. Its SIGALRM time-outs are off (they work in a main thread only); the hard limit is the
-pool's.
+Every text is parsed as a whole, as LaTeX, by math-verify's parser: its own search for a number somewhere in a text
+would grade ``__import__('os') or 0`` as 0, and its removal of units reads ``g t`` at the end of an expression as grams
+and tonnes. Its SIGALRM time-outs are off (they work in a main thread only); the hard limit is the pool's.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from verifiers.notation import last_link
+from verifiers.units import split_unit
 
 _LONGEST = 2000
 _DEEPEST = 40
 _LONGEST_DIGITS = 400
 _HUGE_EXPONENT = 10_000
-_CODE = re.compile(r"__|\b(?:import|lambda|eval|exec|getattr|globals|subprocess|builtins|print|open|def)\b|[@#?`\"]|==|:=|\w\.\w*[a-z]\w*\(")
+_CODE = re.compile(
+    r"__|(?<![A-Za-z\\])(?:import|lambda|eval|exec|getattr|globals|subprocess|builtins|print|open)(?![A-Za-z])"
+    r"|[@#?`\"]|==|:=|\w\.\w*[a-z]\w*\("
+)
 _TOWER = re.compile(r"\^\s*[({]?\s*-?\d+\s*\^|\^\s*\{?\s*\(?\s*\d+\s*!|!\s*!|!\s*\)\s*!")
 _EXPONENT = re.compile(r"\^\s*[({]?\s*[-+]?\s*(\d{1,3}(?:,\d{3})+|\d+)")
 _FACTORIAL = re.compile(r"(\d+)\s*\)?\s*!")
+_IMAGINARY = re.compile(r"(?<![A-Za-z\\_])(?<!_\{)i(?![A-Za-z_=])")
 _SQUEEZED_I = re.compile(r"(?<![A-Za-z\\])i\s*\(")
 _EXP = re.compile(r"\\?exp\s*(?:\{([^{}]*)\}|\(([^()]*)\))")
 _BARE_LOG = re.compile(r"\\log(?![A-Za-z])(?!\s*_)")
 _BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(sqrt|sin|cos|tan|log|ln|exp|pi)(?![A-Za-z])")
 _SQRT_CALL = re.compile(r"\\sqrt\s*\(([^()]*)\)")
+_WORD_SUBSCRIPT = re.compile(
+    r"_\s*(?:\{\s*\\(?:text|mathrm|mathit)\s*\{\s*([A-Za-z0-9 ]{1,30})\}\s*\}"
+    r"|\\(?:text|mathrm|mathit)\s*\{\s*([A-Za-z0-9 ]{1,30})\})"
+)
+_SIGN_SUBSCRIPT = re.compile(r"_\s*\{\s*\\(max|min|odot|oplus|ast|star|perp|parallel)\s*\}")
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(\\?[A-Za-z]+)\s*\}\s*\{\s*d\s*(\\?[A-Za-z]+)\s*\}")
+_PRIMES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*('{1,3})")
+_NO_CONSTANT = re.compile(r"(?<![A-Za-z\\])(?:[Ee](?=\s*_)|I(?![A-Za-z]))")
+_RENAMED = {"E": r"\Xi ", "e": r"\xi ", "I": r"\iota "}
 _UNIT_TEXT = re.compile(r"(?<=[\d})])\s*\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
+_NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|pi|cdot|times|div)(?![A-Za-z])")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _FUNCTION_OF_NUMBER = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
+_DECIMAL_TOLERANCE = 1e-6
+_EXACT_TOLERANCE = 1e-18
+_DIGITS = 30
 
 
-class Unparsed(Exception):
+class UnparsedError(Exception):
     """The text is no mathematics that can be compared; ``side`` says whose text it is."""
 
     def __init__(self, side: str) -> None:
@@ -35,51 +57,146 @@ class Unparsed(Exception):
         self.side = side
 
 
-def symbolic_equal(gold: str, answer: str) -> bool:
-    """Whether both texts state the same mathematics. Raises ``Unparsed``; may hang on hostile text."""
-    from math_verify import grader, verify
+class _Reading(NamedTuple):
+    """What both texts together say about their notation."""
 
-    grader.TIMEOUT_WARNING_SHOWN = True  # the warning is meant for callers without a limit of their own
-    if "\\ln" in gold + answer:
-        gold, answer = (_BARE_LOG.sub(r"\\ln ", text) for text in (gold, answer))
-    degrees = r"\circ" in gold and r"\circ" in answer
-    parsed_gold = _parse(gold, "gold", degrees)
-    parsed_answer = _parse(answer, "answer", degrees)
-    return bool(
-        verify(
-            parsed_gold,
-            parsed_answer,
-            allow_set_relation_comp=True,
-            timeout_seconds=None,
-            raise_on_error=True,
-        )
+    ln: bool
+    """``\\log`` without a base is the natural one, since ``\\ln`` occurs."""
+    degrees: bool
+    """Both sides carry degree signs, so these may stay."""
+    imaginary: bool
+    r"""``i`` is :math:`\sqrt{-1}`; other symbols are then not known to be real."""
+    fold_case: bool
+    """No text uses a letter in both cases, so ``C`` and ``c`` are the same constant."""
+
+
+def symbolic_equal(gold: str, answer: str) -> bool:
+    """Whether both texts state the same mathematics. Raises ``UnparsedError``; may hang on hostile text."""
+    from sympy.core.random import seed
+
+    seed(0)  # sympy tests equality at random points; a verdict must not depend on the rows before it
+    reading = _read_together(gold, answer)
+    gold, unit = _numeric_core(gold)
+    answer, other_unit = _numeric_core(answer)
+    if len({u for u in (unit, other_unit) if u not in (None, "?", "%")}) > 1:
+        return False
+    return _equal(_parse(gold, "gold", reading), _parse(answer, "answer", reading))
+
+
+def _read_together(gold: str, answer: str) -> _Reading:
+    return _Reading(
+        ln="\\ln" in gold + answer,
+        degrees=r"\circ" in gold and r"\circ" in answer,
+        imaginary=bool(_IMAGINARY.search(gold) or _IMAGINARY.search(answer)),
+        fold_case=not _mixes_case(gold) and not _mixes_case(answer),
     )
 
 
-def _parse(text: str, side: str, keep_degrees: bool) -> Any:
-    from math_verify import parse, parser
-    from math_verify.parser import LatexExtractionConfig
+def _mixes_case(text: str) -> bool:
+    letters = set(re.findall("[A-Za-z]", _COMMAND.sub(" ", text)))
+    return any(letter.swapcase() in letters for letter in letters)
+
+
+def _numeric_core(text: str) -> tuple[str, str | None]:
+    """The text without its unit where the rest holds no letters: ``2\\sqrt{3}`` of ``2\\sqrt{3} cm``."""
+    core, unit = split_unit(text)
+    if unit is None or not core or re.search("[A-Za-z]", _NUMERIC_COMMAND.sub(" ", core)):
+        return text, None
+    return core, unit
+
+
+def _equal(gold: Any, answer: Any) -> bool:
+    from math_verify import grader, verify
+    from sympy import Expr, exp, simplify
+    from sympy.functions.elementary.hyperbolic import HyperbolicFunction
+
+    grader.TIMEOUT_WARNING_SHOWN = True  # the warning is meant for callers without a limit of their own
+    expressions = isinstance(gold, Expr) and isinstance(answer, Expr)
+    if expressions:
+        same = _same_value(gold, answer)
+        if same is not None:
+            return same
+    if verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True):
+        return not (expressions and _differ_at_a_point(gold, answer))
+    if expressions and (gold.has(HyperbolicFunction) or answer.has(HyperbolicFunction)):
+        return bool(simplify((gold - answer).rewrite(exp)) == 0)
+    return False
+
+
+def _same_value(gold: Any, answer: Any) -> bool | None:
+    """Whether two finite numbers are equal, relative to their size; None when one of them is no such number.
+
+    (math-verify compares absolute differences, so that to it all numbers below 1e-7 are the same.)
+    """
+    from sympy import Float
+
+    if gold.free_symbols or answer.free_symbols:
+        return None
+    a, b = gold.evalf(_DIGITS), answer.evalf(_DIGITS)
+    if not (_is_finite_number(a) and _is_finite_number(b)):
+        return None
+    tolerance = _DECIMAL_TOLERANCE if gold.has(Float) or answer.has(Float) else _EXACT_TOLERANCE
+    return bool(abs(a - b) <= tolerance * max(abs(a), abs(b)))
+
+
+def _is_finite_number(value: Any) -> bool:
+    return all(part.is_Float or part.is_Rational for part in value.as_real_imag())
+
+
+def _differ_at_a_point(gold: Any, answer: Any) -> bool:
+    """Whether two expressions in the same symbols have other values at a point, relative to their size."""
+    from sympy import Rational
+
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=lambda s: s.name)
+    point = {s: Rational(10 + 7 * i, 11 + 3 * i) for i, s in enumerate(symbols)}
+    return _same_value(gold.subs(point), answer.subs(point)) is False
+
+
+def _parse(text: str, side: str, reading: _Reading) -> Any:
     from sympy import nan, zoo
 
-    parser.TIMEOUT_WARNING_SHOWN = True
     if not is_safe(text):
-        raise Unparsed(side)
+        raise UnparsedError(side)
     try:
-        found = parse(
-            f"${_for_latex(text, keep_degrees)}$",
-            [LatexExtractionConfig()],
-            fallback_mode="no_fallback",
-            extraction_mode="first_match",
-            parsing_timeout=None,
-            raise_on_error=True,
-        )
+        parsed = _to_sympy(_for_latex(text, reading), reading)
     except MemoryError:
         raise
     except Exception as error:  # the parser raises whatever its grammar and sympy happen to raise
-        raise Unparsed(side) from error
-    if not found or (getattr(found[0], "has", None) and found[0].has(nan, zoo)):
-        raise Unparsed(side)
-    return found
+        raise UnparsedError(side) from error
+    if not hasattr(parsed, "has") or parsed.has(nan, zoo):
+        raise UnparsedError(side)
+    return parsed
+
+
+@lru_cache(maxsize=64)  # the samples of one problem share their gold
+def _to_sympy(latex: str, reading: _Reading) -> Any:
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+    from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
+    from sympy import I
+    from sympy.core.relational import Relational
+
+    normalization = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+    )
+    conversion = ConversionConfig(lowercase_symbols=reading.fold_case)
+
+    def convert(text: str) -> Any:
+        return latex2sympy(
+            normalize_latex(text, normalization),
+            is_real=None if reading.imaginary else True,
+            normalization_config=None,
+            conversion_config=conversion,
+        )
+
+    try:
+        parsed = convert(latex)
+    except Exception:  # as above; a chain may still end in something readable
+        if last_link(latex) == latex or latex.count("=") < 2:
+            raise
+        parsed = convert(last_link(latex))
+    if reading.imaginary and not parsed.has(Relational):
+        parsed = parsed.subs({s: I for s in parsed.free_symbols if s.name == "i"})
+    return parsed
 
 
 def is_safe(text: str) -> bool:
@@ -101,14 +218,22 @@ def _nesting(text: str) -> int:
     return deepest
 
 
-def _for_latex(text: str, keep_degrees: bool) -> str:
+def _for_latex(text: str, reading: _Reading) -> str:
     """Rewrite what models write beside LaTeX into LaTeX that the parser reads as meant."""
     text = _UNIT_TEXT.sub("", text)
     text = _BARE_FUNCTION.sub(r"\\\1 ", text)
     text = _SQRT_CALL.sub(r"\\sqrt{\1}", text)
     text = _EXP.sub(lambda m: f"e^{{{m[1] or m[2]}}}", text)
     text = _SQUEEZED_I.sub(r"i \\cdot (", text)
+    text = _WORD_SUBSCRIPT.sub(lambda m: f"_{{{(m[1] or m[2]).replace(' ', '')}}}", text)
+    text = _SIGN_SUBSCRIPT.sub(r"_{\1}", text)
+    # The parser would take dM/dt of a bare M to be 0, and drop primes.
+    text = _DERIVATIVE.sub(lambda m: rf"\Delta_{{{m[1].strip(chr(92))}over{m[2].strip(chr(92))}}}", text)
+    text = _PRIMES.sub(lambda m: f"{m[1]}_{{{'prime' * len(m[2])}}}", text)
+    text = _NO_CONSTANT.sub(lambda m: _RENAMED[m[0]], text)  # names to us, constants to the parser
     text = text.replace("**", "^").replace("\\%", "").replace("\\$", "")
-    if not keep_degrees and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+    if reading.ln:
+        text = _BARE_LOG.sub(r"\\ln ", text)
+    if not reading.degrees and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
         return _FUNCTION_OF_NUMBER.sub(r" \\cdot \\frac{\\pi}{180}", text)
     return text

@@ -43,12 +43,17 @@ _UNIT_WORDS = {
     "radian": "radian radians rad",
 }
 _CANONICAL = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
-_NOT_UNITS = frozenset("sin cos tan cot sec csc log ln exp pi sqrt or and mod i e x y z n k t".split())
+_NOT_UNITS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "pi", "sqrt", "or", "and", "mod"]
+    + ["i", "e", "x", "y", "z", "n", "k", "t"]
+)
 _POWERS = {"squared": 2, "square": 2, "sq": 2, "cubic": 3, "cubed": 3}
 
 _CURRENCY = re.compile(r"(?:\\\$|[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)(?=\s|\d))\s*(?=[-+]?[\d.\\(])")
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*\\?%\s*\}|(?i:\bpercent(?:age)?)|\bpct)\.?$")
-_DEGREE = re.compile(r"\s*(?:\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree|°)\s*([CFKcfk]?|\\(?:text|mathrm)\{\s*[CFK]\s*\})$")
+_DEGREE = re.compile(
+    r"\s*(?:\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree|°)\s*([CFKcfk]?|\\(?:text|mathrm)\{\s*[CFK]\s*\})$"
+)
 _WRAPPED = re.compile(
     r"\s*\\(?:text|mathrm|mbox|textbf|textrm|textit|textnormal|operatorname|rm)\s*\{([^{}]{0,80})\}"
     r"((?:\s*(?:\^\s*\{?\s*[-+]?\d\s*\}?|/|\\cdot))?)\.?$"
@@ -85,9 +90,10 @@ def split_unit(text: str) -> WithUnit:
 def _split_words(text: str) -> WithUnit:
     wrapped = _WRAPPED.search(text)
     if wrapped and wrapped.start() > 0:
-        outer = split_unit(text[: wrapped.start()].strip()) if wrapped[2].strip() in ("/", "\\cdot") else None
-        core = outer.core if outer else text[: wrapped.start()].strip()
-        return WithUnit(core, _canonical(wrapped[1], wrapped[2]))
+        core, unit = text[: wrapped.start()].strip(), _canonical(wrapped[1], wrapped[2])
+        while (wrapped := _WRAPPED.search(core)) and wrapped.start() > 0:  # a compound such as kcal m^{-2} yr^{-1}
+            core, unit = core[: wrapped.start()].strip(), "?"
+        return WithUnit(core, unit)
     sign = _TRAILING_SIGN.search(text)
     if sign:
         return WithUnit(text[: sign.start()].strip(), _canonical(sign[1].strip("\\")))
@@ -103,12 +109,14 @@ def _is_unit(words: str, spaced: bool) -> bool:
     if any(p in _NOT_UNITS for p in parts):
         return False
     if len(parts) == 1 and parts[0] in _CANONICAL:
-        return len(parts[0]) > 1
+        return len(parts[0]) > 1 or spaced  # "5m" may be five times m
     return spaced and len(parts[0]) > 2
 
 
 def _canonical(words: str, power: str = "") -> str:
-    parts = words.lower().replace(".", " ").split() if words.strip().lower() not in _CANONICAL else [words.strip().lower()]
+    parts = (
+        words.lower().replace(".", " ").split() if words.strip().lower() not in _CANONICAL else [words.strip().lower()]
+    )
     exponent = next((_POWERS[p] for p in parts if p in _POWERS), 0)
     parts = [p for p in parts if p not in _POWERS]
     if exponent == 0:

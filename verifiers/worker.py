@@ -1,118 +1,175 @@
-"""One verifier process: its parent side (``Worker``) and its body."""
+"""One verifier process: its parent side (``Worker``) and its body.
+
+The process is a fresh interpreter and not a ``multiprocessing`` child: such a child imports the caller's ``__main__``
+again, which costs seconds where that imports torch, and ends the child where it has no ``__name__`` guard.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import json
+import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from importlib import import_module
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 
-from verifiers.base import VerifyTask
+from verifiers.base import VerifierError, VerifyTask
 from verifiers.config import VerifyConfig
 from verifiers.verdict import Verdict
 
 _MEMORY_BYTES = 4 * 2**30
 _START_LIMIT_S = 120.0
+_WALL_FACTOR = 6
 _READY = "ready"
+_BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from verifiers.worker import serve
+serve(int(sys.argv[2]))
+"""
 
 
-class WorkerTimedOut(Exception):
+class WorkerTimedOutError(Exception):
     """No verdict within the time limit."""
 
 
-class WorkerDied(Exception):
+class WorkerDiedError(Exception):
     """The process ended before it answered."""
+
+
+class WorkerStartError(VerifierError):
+    """The process cannot be started at all, whatever the row."""
 
 
 class Worker:
     """Parent side of one process. ``kill`` may be called from any thread, everything else from the owner's."""
 
-    def __init__(self, context: ForkServerContext, config: VerifyConfig) -> None:
-        self._connection, self._theirs = context.Pipe()
-        self._process: ForkServerProcess = context.Process(
-            target=serve, args=(self._theirs, config), name="verifier-worker", daemon=True
-        )
+    def __init__(self, config: VerifyConfig) -> None:
+        self._config = config
+        self._connection, self._theirs = Pipe()
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._killed = False
         self.num_rows = 0
 
     def start(self) -> None:
-        """Start and wait until everything is imported, so that no row's time limit pays for it."""
+        """Start and wait until everything is imported, so that no row's time limit pays for it.
+
+        Raises:
+            WorkerStartError: the interpreter or an import failed, or it was killed meanwhile.
+        """
         with self._lock:
             if self._killed:
-                raise WorkerDied("cancelled before its start")
-            self._process.start()
+                raise WorkerStartError("cancelled before its start")
+            self._process = self._spawn()
         self._theirs.close()
-        if self._receive(_START_LIMIT_S) != _READY:
-            raise WorkerDied("it did not start up")
+        try:
+            self._connection.send(self._config)
+            answer = self._receive(_START_LIMIT_S)
+        except (OSError, WorkerDiedError, WorkerTimedOutError) as error:
+            raise WorkerStartError(f"no verifier process could be started: {error or type(error).__name__}") from error
+        if answer != _READY:
+            raise WorkerStartError(f"no verifier process could be started: {answer}")
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        file = self._theirs.fileno()
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(file)],
+                stdin=subprocess.PIPE,  # never written to: its end of file tells the worker that we are gone
+                stdout=subprocess.DEVNULL,
+                pass_fds=[file],
+                env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's choices follow the order of its sets
+                process_group=0,  # Ctrl-C is for the parent, which decides
+            )
+        except OSError as error:
+            raise WorkerStartError(f"no verifier process could be started: {error}") from error
 
     def ask(self, task: VerifyTask, limit_s: float) -> Verdict:
-        """The verdict on one row. Raises ``WorkerTimedOut`` or ``WorkerDied``; kill the worker then."""
+        """The verdict on one row, in ``limit_s`` seconds of its processor time.
+
+        Raises ``WorkerTimedOutError`` or ``WorkerDiedError``; close the worker then.
+        """
         self.num_rows += 1
         try:
             self._connection.send(task)
         except OSError as error:
-            raise WorkerDied(f"{type(error).__name__} on sending") from error
-        answer = self._receive(limit_s)
+            raise WorkerDiedError(f"{type(error).__name__} on sending") from error
+        answer = self._receive(_WALL_FACTOR * limit_s)
         if not isinstance(answer, Verdict):
-            raise WorkerDied(f"it sent {type(answer).__name__}")
+            raise WorkerDiedError(f"it sent {type(answer).__name__}")
         return answer
 
     def _receive(self, limit_s: float) -> object:
         try:
             if not self._connection.poll(limit_s):
-                raise WorkerTimedOut
+                raise WorkerTimedOutError
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            self._process.join(1.0)
-            raise WorkerDied(f"exit code {self._process.exitcode}") from error
+            code = self._exit_code()
+            if code == -signal.SIGXCPU:
+                raise WorkerTimedOutError from error
+            raise WorkerDiedError(f"exit code {code}") from error
+
+    def _exit_code(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(1.0) if self._process else None
+        return None
 
     def kill(self) -> None:
-        """End the process at once and reap it."""
+        """End the process at once and reap it; the owner's call that waits for it raises ``WorkerDiedError``."""
         with self._lock:
-            if self._killed:
-                return
             self._killed = True
-            if self._process.pid is not None:
+            if self._process is not None:
                 self._process.kill()
-                self._process.join()
+                self._process.wait()
+
+    def close(self) -> None:
+        """``kill``, and give back the file descriptors."""
+        self.kill()
+        self._connection.close()
+        self._theirs.close()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
 
-def serve(connection: Connection, config: VerifyConfig) -> None:
+def serve(file: int) -> None:
     """Body of the process: verdicts until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _exit_with_parent()
     _limit(resource.RLIMIT_AS, _MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
     from verifiers import build_verifier
 
-    verifier = build_verifier(config)
-    for name in verifier.PRELOAD:
-        with contextlib.suppress(ImportError):  # the checker meets the same error and says so, row by row
-            import_module(name)
-    connection.send(_READY)
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, OSError), Connection(file) as connection:
+        config: VerifyConfig = connection.recv()
+        try:
+            verifier = build_verifier(config)
+            for name in verifier.PRELOAD:
+                import_module(name)
+        except ImportError as error:
+            connection.send(f"{type(error).__name__}: {error}")
+            return
+        connection.send(_READY)
         while True:
             task: VerifyTask = connection.recv()
-            # Backstop for a worker whose parent is gone while it hangs in C code that never lets a thread run.
-            _limit_soft_cpu(time.process_time() + 2 * config.time_limit_s + 30)
+            # The kernel ends us at the limit, in C code too. Of processor time, not of the clock: a verdict must not
+            # depend on what else the machine is doing.
+            _limit_soft_cpu(time.process_time() + config.time_limit_s)
             connection.send(verifier.verify(task.response, task.gold, task.finish_reason))
 
 
 def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-
     def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        os.read(0, 1)
+        os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
@@ -125,5 +182,5 @@ def _limit(kind: int, value: int) -> None:
 
 def _limit_soft_cpu(seconds: float) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    value = int(seconds) + 1
+    value = math.ceil(seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -14,33 +14,36 @@ class _Config(BaseModel):
 
 
 class ColumnMap(_Config):
-    """Which columns hold what. The defaults try the usual names."""
+    """Which columns hold what. The defaults try the usual names, in any case of letters.
+
+    A dot leads into an object: ``reward_model.ground_truth``.
+    """
 
     prompt: str | None = None
-    """Column of the question. Default: the first of prompt, problem, question, query, instruction that is there."""
+    """Column of the question, a text or a chat. Default: prompt, problem, question, query, or instruction."""
     gold: str | None = None
-    """Column of the reference answer. Default: the first of gold, answer, expected_answer, final_answer, solution that is there."""
+    """Column of the reference answer. Default: gold, answer, expected_answer, final_answer, or solution."""
     id: str | None = None
-    """Column of a unique id. Default: ``id`` where there is one, else a content hash."""
+    """Column of a unique id. Default: ``id`` where there is one, else a content hash; ``""``: always a content hash."""
     licence: str | None = None
     """Column of the row's licence."""
 
 
 class FileSource(_Config):
-    """Problems from a JSONL, JSON, CSV or Parquet file (also gzipped JSONL/CSV)."""
+    """Problems from a JSONL, JSON, CSV, TSV or Parquet file; all but Parquet may be gzipped."""
 
     kind: Literal["file"] = "file"
     """Selects this source."""
-    path: str
+    path: str = Field(min_length=1)
     """The file; a relative path is taken from the recipe's folder, then from the working directory."""
     columns: ColumnMap = ColumnMap()
     """Column names."""
     gold_format: Literal["auto", "plain", "gsm8k", "boxed"] = "auto"
-    """How the answer is written: as it is, after ``####`` (GSM8K), or in the last ``\\boxed{}``. ``auto`` looks at each row."""
+    """The answer as it is, after ``####`` (GSM8K), or in the last ``\\boxed{}``; ``auto`` looks at each row."""
     licence: str = "unknown"
     """Licence of the file, for the dataset card; a row's own licence column goes first."""
     max_bad_rows: float = Field(0.05, ge=0, le=1)
-    """Share of malformed rows above which the file is refused; up to it each bad row is dropped, with its line and reason."""
+    """Share of unusable rows above which the file is refused; up to it each is dropped, with its line and reason."""
 
 
 class HubSource(_Config):
@@ -48,10 +51,10 @@ class HubSource(_Config):
 
     kind: Literal["hub"] = "hub"
     """Selects this source."""
-    dataset: str
-    """Hub id, for example ``openai/gsm8k``."""
-    revision: str
-    """Commit or tag, so that the run can be repeated."""
+    dataset: str = Field(min_length=1)
+    """Hub id, for example ``openai/gsm8k``; or a folder or file on disk, whose revision is not looked at."""
+    revision: str = Field(min_length=1)
+    """Commit (best) or tag, so that the run can be repeated."""
     config: str | None = None
     """Configuration name of the data set."""
     split: str = "train"
@@ -63,7 +66,7 @@ class HubSource(_Config):
     licence: str = "unknown"
     """Licence of the data set, for the dataset card."""
     max_bad_rows: float = Field(0.05, ge=0, le=1)
-    """Share of malformed rows above which the data set is refused."""
+    """Share of unusable rows above which the data set is refused."""
 
 
 class PoolSource(_Config):

@@ -1,102 +1,101 @@
-"""Problems and benchmark questions: read, hold out, and keep apart."""
+"""Problems and benchmark questions: loaded, cleaned, and kept apart."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from factory.errors import StageError
+from factory.context import Context
+from factory.errors import DataError
 from factory.recipe import Benchmark
-from factory.records import PROBLEM_SCHEMA, PROBLEM_SCHEMA_VERSION, Problem, content_hash
-from factory.sources.config import FileSource, PoolSource
-from factory.sources.load import load_problems, source_fingerprint
-from factory.stages.context import Context
+from factory.records import Problem
+from factory.sources.config import PoolSource
+from factory.sources.load import Dropped, holdout, load_problems, remove_overlap, source_digest
+from factory.tables import read_problems, write_jsonl, write_problems
 from factory.workspace import Artifact, Ledger
 
 VERSION = 1
-_FILE = "problems.parquet"
 
 
-def load_pool(ctx: Context) -> Artifact:
-    """Everything the recipe's source has."""
-    return _read_source(ctx, "pool", ctx.recipe.problems)
+def problems(ctx: Context) -> Artifact:
+    """The pool of problems and every benchmark's questions; no question of a benchmark is in the pool."""
+    recipe = ctx.recipe
+    inputs = {
+        "problems": recipe.problems.model_dump(mode="json", exclude={"path"}),
+        "content": source_digest(recipe.problems, ctx.folder, ctx.file_digest),
+        "benchmarks": [_benchmark_inputs(ctx, b) for b in recipe.eval.benchmarks],
+        "seed": recipe.seed,
+        "limit": ctx.limit,
+    }
+    return ctx.stage("problems", VERSION, inputs, lambda folder: _fill(ctx, folder))
 
 
-def _read_source(ctx: Context, label: str, source: object) -> Artifact:
-    def make(folder: Path) -> Ledger:
-        loaded = load_problems(source)  # type: ignore[arg-type]
-        write_problems(folder / _FILE, loaded.problems)
-        rows = [json.dumps({"row": d.row, "reason": d.reason, "detail": d.detail}) + "\n" for d in loaded.dropped]
-        (folder / "dropped.jsonl").write_text("".join(rows))
-        return Ledger(loaded.rows_in, len(loaded.problems), Counter(d.reason for d in loaded.dropped))
-
-    dump = source.model_dump(mode="json")  # type: ignore[attr-defined]
-    if isinstance(source, FileSource):
-        del dump["path"]  # the same bytes at another place are the same problems
-    inputs = [VERSION, PROBLEM_SCHEMA_VERSION, dump, source_fingerprint(source)]  # type: ignore[arg-type]
-    return ctx.stage(label, "problems", inputs, make)
+def _benchmark_inputs(ctx: Context, benchmark: Benchmark) -> dict[str, object]:
+    source = benchmark.problems
+    content = "pool" if isinstance(source, PoolSource) else source_digest(source, ctx.folder, ctx.file_digest)
+    return {
+        "name": benchmark.name,
+        "problems": source.model_dump(mode="json", exclude={"path"}),
+        "content": content,
+        "max_questions": benchmark.max_questions,
+    }
 
 
-def load_benchmark(ctx: Context, benchmark: Benchmark, pool: Artifact) -> Artifact:
-    """The questions of one benchmark; at most ``max_questions``, chosen by a hash of their ids."""
-    if isinstance(benchmark.problems, PoolSource):
-        source, wanted = pool, benchmark.problems.num
-    else:
-        source, wanted = _read_source(ctx, f"benchmark {benchmark.name}", benchmark.problems), 2**62
-    limits = [wanted, benchmark.max_questions or wanted, ctx.limit or wanted]
-
-    def make(folder: Path) -> Ledger:
-        problems = read_problems(source)
-        chosen = by_hash(problems, "benchmark", ctx.recipe.seed)[: min(limits)]
-        if isinstance(benchmark.problems, PoolSource) and len(chosen) == len(problems):
-            raise StageError(
-                f"benchmark {benchmark.name}: holding out {len(chosen)} questions leaves nothing of the"
-                f" {len(problems)} problems to learn from; lower problems.num of the benchmark or give more problems"
-            )
-        write_problems(folder / _FILE, chosen)
-        return Ledger(len(problems), len(chosen), {"not_chosen": len(problems) - len(chosen)})
-
-    inputs = [VERSION, source.key, min(limits), ctx.recipe.seed]
-    return ctx.stage(f"questions {benchmark.name}", "questions", inputs, make)
-
-
-def training_problems(ctx: Context, pool: Artifact, benchmarks: Sequence[Artifact]) -> Artifact:
-    """The pool without anything a benchmark asks, and within ``--limit``."""
-
-    def make(folder: Path) -> Ledger:
-        problems = read_problems(pool)
-        asked = {squeeze(p.prompt) for b in benchmarks for p in read_problems(b)}
-        free = [p for p in problems if squeeze(p.prompt) not in asked]
-        kept = free[: ctx.limit] if ctx.limit else free
-        if not kept:
-            raise StageError("problems: nothing is left to learn from; every problem is a benchmark's question")
-        write_problems(folder / _FILE, kept)
-        drops = {"in_benchmark": len(problems) - len(free), "over_limit": len(free) - len(kept)}
-        return Ledger(len(problems), len(kept), drops)
-
-    return ctx.stage("problems", "pool", [VERSION, pool.key, [b.key for b in benchmarks], ctx.limit], make)
+def _fill(ctx: Context, folder: Path) -> Ledger:
+    held_out = {
+        b.name: min(n for n in (b.problems.num, b.max_questions, ctx.limit) if n is not None)
+        for b in ctx.recipe.eval.benchmarks
+        if isinstance(b.problems, PoolSource)
+    }
+    wanted = None if ctx.limit is None else ctx.limit + sum(held_out.values())
+    loaded = load_problems(ctx.recipe.problems, folder=ctx.folder, limit=wanted, where="problems")
+    pool, dropped = list(loaded.problems), list(loaded.dropped)
+    rows_in = len(pool) + len(dropped)
+    prompts: list[str] = []
+    held_total = 0
+    for b in ctx.recipe.eval.benchmarks:
+        if isinstance(b.problems, PoolSource):
+            questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
+            held_total += len(questions)
+        else:
+            own = load_problems(b.problems, folder=ctx.folder, limit=_smallest(b.max_questions, ctx.limit))
+            questions = own.problems
+            write_jsonl(folder / f"dropped-{b.name}.jsonl", (asdict(d) for d in own.dropped))
+        if not questions:
+            raise DataError(f"eval.benchmarks: {b.name!r} has no questions")
+        write_problems(folder / "benchmarks" / f"{b.name}.parquet", questions)
+        prompts += [q.prompt for q in questions]
+    pool, overlapping = remove_overlap(pool, prompts)
+    dropped += overlapping
+    _refuse_empty(ctx, pool, dropped)
+    write_problems(folder / "problems.parquet", pool)
+    write_jsonl(folder / "dropped.jsonl", (asdict(d) for d in dropped))
+    drops: Counter[str] = Counter(d.reason for d in dropped)
+    if held_total:
+        drops["held_out_for_benchmark"] += held_total
+    return Ledger("problems", rows_in, len(pool), dict(drops), {"benchmark_questions": len(prompts)})
 
 
-def squeeze(prompt: str) -> str:
-    """A prompt without regard to case and spacing: what counts as the same question."""
-    return " ".join(prompt.casefold().split())
+def _smallest(*limits: int | None) -> int | None:
+    return min((n for n in limits if n is not None), default=None)
 
 
-def by_hash(problems: Sequence[Problem], purpose: str, seed: int) -> list[Problem]:
-    """A seeded order that depends on each problem's id alone, not on the order of the file."""
-    return sorted(problems, key=lambda p: content_hash(purpose, seed, p.id))
+def _refuse_empty(ctx: Context, pool: Sequence[Problem], dropped: Sequence[Dropped]) -> None:
+    if not pool:
+        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(d.reason for d in dropped).most_common()) or "none"
+        raise DataError(
+            "problems: nothing is left to train on after benchmark questions were taken out"
+            f" (dropped: {counts}); give more problems, or smaller benchmarks"
+        )
 
 
-def write_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """Parquet in ``PROBLEM_SCHEMA``."""
-    pq.write_table(pa.Table.from_pylist([p.to_row() for p in problems], schema=PROBLEM_SCHEMA), path)
+def load_pool(artifact: Artifact) -> list[Problem]:
+    """The problems of a finished stage."""
+    return read_problems(artifact.path / "problems.parquet")
 
 
-def read_problems(artifact: Artifact) -> list[Problem]:
-    """The problems of an artifact of this module."""
-    return [Problem(**row) for row in pq.read_table(artifact.path / _FILE).to_pylist()]
+def load_questions(artifact: Artifact, benchmark: str) -> list[Problem]:
+    """The questions of one benchmark."""
+    return read_problems(artifact.path / "benchmarks" / f"{benchmark}.parquet")

@@ -1,171 +1,154 @@
-"""Sample n responses per problem from one model and judge each: the stage behind rollouts, pass rates and scores."""
+"""The chosen teacher's traces with their verdicts, and how often the student already solves a problem."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from factory.engines.base import Completion, Engine, Request, SamplingParams
+from curation.difficulty import pass_rate_posterior
+from factory.context import Context
+from factory.engines.base import SamplingParams
+from factory.engines.config import TransformersEngineConfig
 from factory.errors import StageError
-from factory.records import TRACE_SCHEMA, TRACE_SCHEMA_VERSION, Problem, content_hash
-from factory.rollouts import Asked, sample
-from factory.stages.context import Context, Model
+from factory.recipe import SamplingConfig, Teacher
+from factory.records import Problem
+from factory.rollouts import Usage, draw_and_judge, flatten, plan_draws, trace_row, verify_config_inputs
+from factory.stages.problems import load_pool
+from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA, read_table, write_table
 from factory.workspace import Artifact, Ledger
-from verifiers import Outcome, Verdict, VerifierPool, VerifyTask, build_verifier
 
-VERSION = 1
-MAX_FAILED_SHARE = 0.05
-_FILE = "traces.parquet"
-_ROWS_PER_WRITE = 512
+ROLLOUTS_VERSION = 1
+DIFFICULTY_VERSION = 1
 
 
-class Plan(NamedTuple):
-    """What is to be sampled."""
-
-    problems: Sequence[Problem]
-    model: Model
-    params: SamplingParams
-    num_samples: int
-    seeds: str
-    """Name of the family of seeds: equal names give a problem's sample equal seeds, so that stages share rollouts."""
+def params_of(config: SamplingConfig) -> SamplingParams:
+    """The engine's parameters for a recipe's."""
+    return SamplingParams(config.temperature, config.top_p, config.max_tokens)
 
 
-def verified_samples(ctx: Context, label: str, stage: str, plan: Plan) -> Artifact:
-    """``traces.parquet`` in ``TRACE_SCHEMA``, in the order of the problems; ledger: kept = correct, drops = reasons.
-
-    Raises:
-        StageError: when more than ``MAX_FAILED_SHARE`` of the completions failed for reasons of infrastructure.
-    """
-    recipe = ctx.recipe
-    verifier = build_verifier(recipe.verify)
-    judge = [verifier.name, verifier.version, recipe.verify.model_dump(mode="json", exclude={"num_workers"})]
-    inputs = [
-        VERSION, TRACE_SCHEMA_VERSION, plan.model.identity, plan.model.system_prompt, recipe.prompt_template,
-        asdict(plan.params), plan.num_samples, plan.seeds, recipe.seed, content_hash([p.to_row() for p in plan.problems]), judge,
-        plan.model.name,
-    ]  # fmt: skip
-
-    def make(folder: Path) -> Ledger:
-        with ctx.engine(plan.model) as engine:
-            requests = list(_requests(ctx, plan, engine))
-            asked = Asked()
-            with ctx.progress.task(label, len(requests)) as task:
-                completions = sample(engine, [r for _, r in requests], ctx.store, asked, task.advance)
-                judged = _judge(ctx, requests, completions)
-        _refuse_if_failing(label, asked, len(requests))
-        counts = _write(folder / _FILE, ctx, plan, requests, judged)
-        drops = {reason: n for (outcome, reason), n in counts.items() if outcome != Outcome.CORRECT}
-        correct = sum(n for (outcome, _), n in counts.items() if outcome == Outcome.CORRECT)
-        return Ledger(len(requests), correct, drops, costs=_costs(asked))
-
-    return ctx.stage(label, stage, inputs, make)
+def student_engine(ctx: Context, model: str) -> TransformersEngineConfig:
+    """How a student is run, wherever it is measured."""
+    return TransformersEngineConfig(model=model, dtype=ctx.recipe.train.dtype, batch_size=ctx.recipe.eval.batch_size)
 
 
-def _requests(ctx: Context, plan: Plan, engine: Engine) -> Iterator[tuple[Problem, Request]]:
-    for problem in plan.problems:
-        messages = plan.model.messages(ctx.recipe.prompt_template.replace("{problem}", problem.prompt))
-        prompt = engine.render(messages)
-        for i in range(plan.num_samples):
-            seed = int(content_hash(ctx.recipe.seed, plan.seeds, problem.id, i, length=7), 16)
-            yield problem, Request(messages, prompt, plan.params, i, seed, plan.model.identity)
+def sampling_inputs(ctx: Context, teacher: Teacher) -> dict[str, Any]:
+    """What a teacher's traces depend on besides the problems."""
+    return {
+        "teacher": teacher.name,
+        "engine": ctx.engine_id(teacher.engine),
+        "batch_size": getattr(teacher.engine, "batch_size", None),
+        "system_prompt": teacher.system_prompt,
+        "template": ctx.recipe.prompt_template,
+        "seed": ctx.recipe.seed,
+        "verify": verify_config_inputs(ctx.recipe.verify),
+    }
 
 
-class _Judged(NamedTuple):
-    verdict: Verdict
-    failed: Completion | None
-    """The completion itself where it is not in the store."""
-
-
-def _judge(
-    ctx: Context, requests: Sequence[tuple[Problem, Request]], completions: Iterator[Completion]
-) -> dict[str, _Judged]:
-    """Verdicts by request key. Verification runs in worker processes while the next completions are generated."""
-    gold = {request.key: problem.gold for problem, request in requests}
-    judged: dict[str, _Judged] = {}
-
-    def tasks() -> Iterator[VerifyTask]:
-        for c in completions:
-            if c.finish_reason == "error":
-                judged[c.request.key] = _Judged(Verdict(Outcome.ERROR, "engine_error"), c)
-            else:
-                yield VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason)
-
-    with VerifierPool(ctx.recipe.verify) as pool:
-        for task, verdict in pool.verify_all(tasks()):
-            judged[task.id] = _Judged(verdict, None)
-    return judged
-
-
-def _refuse_if_failing(label: str, asked: Asked, total: int) -> None:
-    if asked.failed > MAX_FAILED_SHARE * total:
-        raise StageError(
-            f"{label}: {asked.failed} of {total} completions failed, none of them is counted as an answer."
-            f" First failures: {'; '.join(asked.errors)}. What arrived is stored: run again to ask only for the rest"
+def write_traces(
+    ctx: Context, teacher: Teacher, problems: Sequence[Problem], sampling: SamplingConfig, path: Path, what: str
+) -> Usage:
+    """Draw, judge and write one row per asked trace."""
+    usage = Usage()
+    with ctx.engine(teacher.engine) as engine:
+        draws = plan_draws(
+            engine,
+            problems,
+            template=ctx.recipe.prompt_template,
+            system_prompt=teacher.system_prompt,
+            params=params_of(sampling),
+            num_samples=sampling.num_samples,
+            seed=ctx.recipe.seed,
         )
+        parts = draw_and_judge(ctx, engine, draws, what, usage)
+        write_table(path, TRACE_SCHEMA, ([trace_row(j, teacher.name) for j in part] for part in parts))
+    return usage
 
 
-def _write(
-    path: Path, ctx: Context, plan: Plan, requests: Sequence[tuple[Problem, Request]], judged: dict[str, _Judged]
-) -> Counter[tuple[str, str]]:
-    counts: Counter[tuple[str, str]] = Counter()
-    with pq.ParquetWriter(path, TRACE_SCHEMA) as writer:
-        for start in range(0, len(requests), _ROWS_PER_WRITE):
-            part = requests[start : start + _ROWS_PER_WRITE]
-            stored = ctx.store.get([request for _, request in part])
-            rows = []
-            for (problem, request), completion in zip(part, stored, strict=True):
-                verdict, failed = judged[request.key]
-                rows.append(_row(plan, problem, request, failed or completion, verdict))
-                counts[rows[-1]["outcome"], rows[-1]["reason"]] += 1
-            writer.write_table(pa.Table.from_pylist(rows, schema=TRACE_SCHEMA))
-    return counts
-
-
-def _row(
-    plan: Plan, problem: Problem, request: Request, completion: Completion | None, verdict: Verdict
-) -> dict[str, Any]:
-    if completion is None:
-        raise StageError("the rollout store lost a completion while this stage ran; run again to ask for it")
-    return {
-        "trace_id": request.key[:16],
-        "problem_id": problem.id,
-        "prompt": problem.prompt,
-        "gold": problem.gold,
-        "teacher": plan.model.name,
-        "model": plan.model.identity,
-        "sample": request.sample,
-        "seed": request.seed,
-        "sampling": json.dumps(asdict(plan.params)),
-        "response": completion.text,
-        "finish_reason": completion.finish_reason,
-        "num_prompt_tokens": completion.num_prompt_tokens,
-        "num_tokens": completion.num_tokens,
-        "outcome": str(verdict.outcome),
-        "reason": verdict.reason,
-        "extracted": verdict.extracted,
-        "verifier": verdict.verifier,
-        "source": problem.source,
-        "licence": problem.licence,
-        "meta": problem.meta,
+def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
+    """``traces.parquet``: every trace asked of the teacher, right or wrong, with its verdict."""
+    inputs = sampling_inputs(ctx, teacher) | {
+        "problems": problems.id,
+        "sampling": ctx.recipe.rollouts.model_dump(mode="json"),
     }
 
+    def fill(folder: Path) -> Ledger:
+        pool = load_pool(problems)
+        usage = write_traces(
+            ctx, teacher, pool, ctx.recipe.rollouts, folder / "traces.parquet", f"rollouts {teacher.name}"
+        )
+        correct = usage.outcomes["correct"]
+        if correct == 0:
+            raise StageError(
+                f"rollouts: none of {usage.asked} traces of {teacher.name!r} was judged correct"
+                f" ({dict(usage.outcomes)}); look at the answers and at verify.kind, or choose another teacher"
+            )
+        drops = {outcome: n for outcome, n in usage.outcomes.items() if outcome != "correct"}
+        return Ledger("rollouts", usage.asked, correct, drops, usage.notes() | {"money": money(teacher, usage)})
 
-def _costs(asked: Asked) -> dict[str, float]:
-    return {
-        "completions_drawn": asked.drawn,
-        "completions_reused": asked.reused,
-        "prompt_tokens": asked.prompt_tokens,
-        "completion_tokens": asked.completion_tokens,
+    return ctx.stage("rollouts", ROLLOUTS_VERSION, inputs, fill)
+
+
+def money(teacher: Teacher, usage: Usage) -> float:
+    """Price of the tokens by the engine's price list; 0 for a local model."""
+    prompt = getattr(teacher.engine, "price_per_1m_prompt_tokens", 0.0)
+    completion = getattr(teacher.engine, "price_per_1m_completion_tokens", 0.0)
+    return round((usage.prompt_tokens * prompt + usage.completion_tokens * completion) / 1e6, 6)
+
+
+def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
+    """``pass_rates.parquet``: the base student's k of n on every problem that has a correct trace."""
+    recipe = ctx.recipe
+    student = student_engine(ctx, recipe.train.student)
+    inputs = {
+        "traces": traces.id,
+        "student": ctx.engine_id(student),
+        "batch_size": student.batch_size,
+        "sampling": recipe.difficulty.model_dump(mode="json"),
+        "template": recipe.prompt_template,
+        "seed": recipe.seed,
+        "verify": verify_config_inputs(recipe.verify),
     }
 
+    def fill(folder: Path) -> Ledger:
+        pool = load_pool(problems)
+        wanted = solved_problems(traces)
+        usage = Usage()
+        counts: dict[str, list[int]] = {}
+        with ctx.engine(student) as engine:
+            draws = plan_draws(
+                engine,
+                [p for p in pool if p.id in wanted],
+                template=recipe.prompt_template,
+                system_prompt=None,
+                params=params_of(recipe.difficulty),
+                num_samples=recipe.difficulty.num_samples,
+                seed=recipe.seed,
+            )
+            for judged in flatten(draw_and_judge(ctx, engine, draws, "student pass rate", usage)):
+                k_n = counts.setdefault(judged.draw.problem.id, [0, 0])
+                outcome = judged.verdict.outcome.value if judged.verdict else "error"
+                k_n[0] += outcome == "correct"
+                k_n[1] += outcome in ("correct", "incorrect")
+        rows = [_pass_rate_row(problem_id, k, n) for problem_id, (k, n) in counts.items()]
+        write_table(folder / "pass_rates.parquet", PASS_RATE_SCHEMA, [rows])
+        return Ledger("difficulty", len(pool), len(rows), {"no_correct_trace": len(pool) - len(rows)}, usage.notes())
 
-def read_traces(artifact: Artifact, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of an artifact of this stage."""
-    return list(pq.read_table(artifact.path / _FILE, columns=list(columns) if columns else None).to_pylist())
+    return ctx.stage("difficulty", DIFFICULTY_VERSION, inputs, fill)
+
+
+def solved_problems(traces: Artifact) -> set[str]:
+    """Ids of the problems with at least one correct trace."""
+    table = read_table(traces.path / "traces.parquet", ["problem_id", "outcome"]).to_pydict()
+    return {p for p, outcome in zip(table["problem_id"], table["outcome"], strict=True) if outcome == "correct"}
+
+
+def _pass_rate_row(problem_id: str, k: int, n: int) -> dict[str, Any]:
+    mean, low, high = pass_rate_posterior(k, n)
+    return {"problem_id": problem_id, "k": k, "n": n, "mean": mean, "low": low, "high": high}
+
+
+def pass_counts(artifact: Artifact) -> dict[str, tuple[int, int]]:
+    """Problem id -> (k, n)."""
+    table = read_table(artifact.path / "pass_rates.parquet").to_pydict()
+    return {p: (k, n) for p, k, n in zip(table["problem_id"], table["k"], table["n"], strict=True)}

@@ -1,191 +1,298 @@
-"""Teacher smoke test (DED, arXiv 2508.09883, section 3.1): the teacher is chosen by what its traces teach the student.
+"""Which teacher: by a smoke test (DED, arXiv 2508.09883), never by its own accuracy.
 
-Every candidate answers the same problems; the student is trained briefly, from the same weights and on equally many
-tokens, on each candidate's accepted traces; the trained students answer the same held-out questions. The candidate
-with the best student wins if the paired difference to a rival excludes zero; among those it does not beat, the one
-with the fewest tokens per accepted trace is taken.
+Every candidate answers the same problems; the base student is trained briefly on each candidate's correct traces,
+with an equal number of training tokens, and answers held-out questions. The candidate whose student does best is
+chosen; when another one is not distinguishable from it (the paired interval of the difference includes 0), the cheaper
+one per accepted trace is. Traces come out of the rollout store, so the chosen teacher's are not paid for again.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from evals.metrics import accuracy, paired_difference
-from factory.engines.base import SamplingParams
-from factory.errors import StageError
+from curation.filters import well_formed
+from evals.answers import ANSWER_SCHEMA, correctness
+from evals.intervals import bootstrap_mean, paired_difference, wilson_interval
+from factory.context import Context
+from factory.errors import DataError
 from factory.recipe import Teacher
-from factory.records import Problem
-from factory.stages.context import Context, Model, read_json
-from factory.stages.problems import by_hash, read_problems
-from factory.stages.sampling import Plan, read_traces, verified_samples
-from factory.stages.training import STUDENT, train_student
+from factory.records import Problem, content_hash
+from factory.rollouts import Usage, verify_config_inputs
+from factory.stages.evaluation import write_answers
+from factory.stages.problems import load_pool
+from factory.stages.sampling import money, sampling_inputs, student_engine, write_traces
+from factory.stages.training import encode, run_training
+from factory.tables import read_table, write_jsonl, write_table
 from factory.workspace import Artifact, Ledger, write_json
-from curation.filters import format_problem
 
-VERSION = 1
-MIN_ACCEPTED = 4
-_FILE = "teachers.json"
-
-
-class Trial(NamedTuple):
-    """What one candidate's smoke test left on disk."""
-
-    model: Model
-    traces: Artifact
-    student: Artifact | None
-    answers: Artifact | None
+SMOKE_VERSION = 1
+TEACHERS_VERSION = 1
+_BASE = "base"
 
 
-def choose_teacher(ctx: Context, problems: Artifact) -> tuple[Model, Artifact | None]:
-    """The teacher of this run, and the evidence (``teachers.json``) where candidates were compared."""
-    config = ctx.recipe.teachers
-    models = [_model(ctx, t) for t in config.candidates]
-    if config.select == "first" or len(models) == 1:
-        return models[0], None
-    train_on, ask = smoke_split(ctx, read_problems(problems))
-    trials = [_trial(ctx, m, train_on, ask) for m in models]
-    evidence = _decide(ctx, trials)
-    chosen = read_json(evidence.path / _FILE)["chosen"]
-    return next(m for m in models if m.name == chosen), evidence
+@dataclass(frozen=True)
+class SmokeSplit:
+    """Problems for the traces and other problems for the questions."""
+
+    problems: list[Problem]
+    questions: list[Problem]
 
 
-def read_evidence(artifact: Artifact) -> dict[str, Any]:
-    """``{"chosen", "reason", "candidates": [...]}``."""
-    return read_json(artifact.path / _FILE)
+def choose_teacher(ctx: Context, problems: Artifact) -> Teacher:
+    """The teacher of this run; ``teachers.json`` says why."""
+    candidates = ctx.recipe.teachers.candidates
+    if ctx.recipe.teachers.select == "first" or len(candidates) == 1:
+        tests: dict[str, Artifact] = {}
+    else:
+        tests = {_BASE: base_answers(ctx, problems)}
+        tests |= {teacher.name: smoke_test(ctx, problems, teacher) for teacher in candidates}
+    artifact = decide(ctx, problems, tests)
+    selected = json.loads((artifact.path / "teachers.json").read_text())["selected"]
+    return next(t for t in candidates if t.name == selected)
 
 
-def _model(ctx: Context, teacher: Teacher) -> Model:
-    return ctx.model(teacher.name, teacher.engine, teacher.system_prompt)
-
-
-def smoke_split(ctx: Context, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """Problems every candidate answers, and other problems the trained students answer."""
+def split_pool(ctx: Context, problems: Artifact) -> SmokeSplit:
+    """Seeded choice by hash; with a small pool both parts shrink in proportion."""
     smoke = ctx.recipe.teachers.smoke
-    ordered = by_hash(problems, "smoke", ctx.recipe.seed)
-    if len(ordered) < 2:
-        raise StageError("teachers: the smoke test needs at least 2 problems; give more, or use teachers.select: first")
+    pool = sorted(load_pool(problems), key=lambda p: content_hash("smoke", ctx.recipe.seed, p.id))
+    if len(pool) < 2:
+        raise DataError("teachers: the smoke test needs at least two problems; use teachers.select: first")
     wanted = smoke.num_problems + smoke.num_questions
-    cut = smoke.num_problems
-    if len(ordered) < wanted:
-        cut = min(max(1, len(ordered) * smoke.num_problems // wanted), len(ordered) - 1)
-    return ordered[:cut], ordered[cut : cut + smoke.num_questions]
+    share = min(1.0, len(pool) / wanted)
+    num_problems = max(1, int(smoke.num_problems * share))
+    num_questions = max(1, int(smoke.num_questions * share))
+    return SmokeSplit(pool[:num_problems], pool[num_problems : num_problems + num_questions])
 
 
-def _trial(ctx: Context, model: Model, train_on: Sequence[Problem], ask: Sequence[Problem]) -> Trial:
-    recipe, smoke = ctx.recipe, ctx.recipe.teachers.smoke
-    params = SamplingParams(recipe.rollouts.temperature, recipe.rollouts.top_p, recipe.rollouts.max_tokens)
-    plan = Plan(train_on, model, params, smoke.num_samples, seeds="teach")
-    traces = verified_samples(ctx, f"smoke {model.name}", "smoke-traces", plan)
-    accepted = [(r["prompt"], r["response"]) for r in read_traces(traces) if is_accepted(ctx, r)]
-    if len(accepted) < MIN_ACCEPTED:
-        return Trial(model, traces, None, None)
-    examples = [(recipe.prompt_template.replace("{problem}", q), response) for q, response in accepted]
-    student = train_student(
-        ctx, f"smoke train {model.name}", examples, data_key=traces.key, method="sft", token_budget=smoke.train_tokens
-    )
-    answers = verified_samples(
-        ctx,
-        f"smoke eval {model.name}",
-        "smoke-answers",
-        Plan(
-            ask,
-            ctx.student(f"student of {model.name}", str(student.path / STUDENT)),
-            SamplingParams(recipe.eval.temperature, recipe.eval.top_p, recipe.eval.max_tokens),
-            smoke.eval_samples,
-            seeds="smoke-eval",
-        ),
-    )
-    return Trial(model, traces, student, answers)
+def base_answers(ctx: Context, problems: Artifact) -> Artifact:
+    """The untrained student on the smoke test's questions: what a gain is measured against."""
+    student = student_engine(ctx, ctx.recipe.train.student)
+    inputs = _question_inputs(ctx, problems) | {"student": ctx.engine_id(student)}
+
+    def fill(folder: Path) -> Ledger:
+        usage = Usage()
+        _answer(ctx, problems, ctx.recipe.train.student, ctx.engine_id(student), folder, "base student", usage)
+        return Ledger(f"smoke/{_BASE}", usage.asked, usage.asked, {}, usage.notes())
+
+    return ctx.stage(f"smoke/{_BASE}", SMOKE_VERSION, inputs, fill, part=True)
 
 
-def is_accepted(ctx: Context, row: dict[str, Any]) -> bool:
-    """Whether a trace may be learned from, before any selection."""
-    curate = ctx.recipe.curate
-    if row["outcome"] != "correct" or row["num_tokens"] > curate.max_tokens:
-        return False
-    return not curate.require_think_tags or format_problem(row["response"]) is None
-
-
-def _decide(ctx: Context, trials: Sequence[Trial]) -> Artifact:
-    inputs = [VERSION, ctx.recipe.seed, ctx.recipe.eval.intervals.model_dump(), ctx.recipe.curate.model_dump(mode="json")]
-    inputs += [[t.model.name, t.traces.key, t.answers.key if t.answers else None] for t in trials]
-
-    def make(folder: Path) -> Ledger:
-        rows = [_candidate_row(ctx, t) for t in trials]
-        chosen, reason = _choose(ctx, trials, rows)
-        write_json(folder / _FILE, {"chosen": chosen, "reason": reason, "candidates": rows})
-        return Ledger(len(rows), 1, {"not_chosen": len(rows) - 1}, {"chosen": chosen, "reason": reason})
-
-    return ctx.stage("teachers", "teachers", inputs, make)
-
-
-def _candidate_row(ctx: Context, trial: Trial) -> dict[str, Any]:
-    rows = read_traces(trial.traces)
-    accepted = [is_accepted(ctx, r) for r in rows]
-    tokens = sum(r["num_tokens"] for r in rows)
-    intervals, seed = ctx.recipe.eval.intervals, ctx.recipe.seed
-    acceptance = accuracy(_by_question(rows, accepted), config=intervals, seed=seed)
-    score = None
-    if trial.answers:
-        answers = read_traces(trial.answers)
-        estimate = accuracy(_by_question(answers, [r["outcome"] == "correct" for r in answers]), config=intervals, seed=seed)
-        score = estimate._asdict()
+def _question_inputs(ctx: Context, problems: Artifact) -> dict[str, Any]:
+    recipe = ctx.recipe
     return {
-        "name": trial.model.name,
-        "traces": len(rows),
-        "accepted": sum(accepted),
-        "acceptance": acceptance._asdict(),
-        "mean_tokens": round(tokens / len(rows), 2),
-        "truncated": sum(r["finish_reason"] == "length" for r in rows),
-        "tokens_per_accepted": round(tokens / sum(accepted), 2) if any(accepted) else None,
-        "student_accuracy": score,
+        "problems": problems.id,
+        "smoke": recipe.teachers.smoke.model_dump(mode="json"),
+        "eval": {k: getattr(recipe.eval, k) for k in ("temperature", "top_p", "max_tokens", "batch_size")},
+        "template": recipe.prompt_template,
+        "seed": recipe.seed,
+        "verify": verify_config_inputs(recipe.verify),
     }
 
 
-def _by_question(rows: Sequence[dict[str, Any]], correct: Sequence[bool]) -> list[list[bool]]:
-    questions: dict[str, list[bool]] = {}
-    for row, right in zip(rows, correct, strict=True):
-        questions.setdefault(row["problem_id"], []).append(right)
-    return list(questions.values())
+def smoke_test(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
+    """One candidate: its traces, a student trained on them, that student's answers."""
+    recipe = ctx.recipe
+    inputs = _question_inputs(ctx, problems) | {
+        "teacher": sampling_inputs(ctx, teacher),
+        "sampling": recipe.rollouts.model_dump(mode="json", exclude={"num_samples"}),
+        "student": ctx.model_id(recipe.train.student),
+        "train": recipe.train.model_dump(mode="json", exclude={"student", "methods", "kd", "epochs"}),
+        "format": recipe.curate.require_think_tags,
+    }
 
-
-def _choose(ctx: Context, trials: Sequence[Trial], rows: list[dict[str, Any]]) -> tuple[str, str]:
-    """The winner and the reason in words; each row gets its paired difference to the best (``behind_best``)."""
-    able = [i for i, t in enumerate(trials) if t.answers is not None]
-    if not able:
-        raise StageError(
-            f"teachers: no candidate gave {MIN_ACCEPTED} accepted traces"
-            f" ({', '.join(f'{r['name']}: {r['accepted']} of {r['traces']}' for r in rows)});"
-            " check verify, curate.require_think_tags and rollouts.max_tokens, or use stronger teachers"
+    def fill(folder: Path) -> Ledger:
+        sampling = recipe.rollouts.model_copy(update={"num_samples": recipe.teachers.smoke.num_samples})
+        split = split_pool(ctx, problems)
+        usage = write_traces(
+            ctx, teacher, split.problems, sampling, folder / "traces.parquet", f"smoke test: {teacher.name}"
         )
-    best = max(able, key=lambda i: (rows[i]["student_accuracy"]["value"], -i))
-    tied = [best]
-    for i in able:
-        if i == best:
-            continue
-        difference = paired_difference(
-            _answers(trials[best]), _answers(trials[i]), config=ctx.recipe.eval.intervals, seed=ctx.recipe.seed
+        prompts, responses = _accepted(ctx, folder / "traces.parquet")
+        summary = _summary(teacher, usage, len(responses))
+        if responses:
+            summary |= _train_and_answer(ctx, problems, teacher, prompts, responses, folder)
+        else:
+            write_table(folder / "answers.parquet", ANSWER_SCHEMA, [])
+            write_jsonl(folder / "metrics.jsonl", [])
+        write_json(folder / "summary.json", summary)
+        drops = {"not_accepted": usage.asked - len(responses)}
+        notes = usage.notes() | {"money": summary["money"], "train_tokens": summary["train_tokens"]}
+        return Ledger(f"smoke/{teacher.name}", usage.asked, len(responses), drops, notes)
+
+    return ctx.stage(f"smoke/{teacher.name}", SMOKE_VERSION, inputs, fill, part=True)
+
+
+def _accepted(ctx: Context, path: Path) -> tuple[list[str], list[str]]:
+    rows = read_table(path, ["prompt", "response", "outcome", "finish_reason"]).to_pylist()
+    kept = [
+        r
+        for r in rows
+        if r["outcome"] == "correct" and (well_formed(r["response"]) or not ctx.recipe.curate.require_think_tags)
+    ]
+    return [r["prompt"] for r in kept], [r["response"] for r in kept]
+
+
+def _summary(teacher: Teacher, usage: Usage, accepted: int) -> dict[str, Any]:
+    judged = usage.outcomes["correct"] + usage.outcomes["incorrect"]
+    return {
+        "name": teacher.name,
+        "engine": teacher.engine.kind,
+        "asked": usage.asked,
+        "judged": judged,
+        "accepted": accepted,
+        "truncated": usage.truncated,
+        "unjudged": usage.asked - judged,
+        "tokens": usage.completion_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "seconds": round(usage.compute_seconds, 3),
+        "money": money(teacher, usage),
+        "train_tokens": None,
+    }
+
+
+def _train_and_answer(
+    ctx: Context, problems: Artifact, teacher: Teacher, prompts: list[str], responses: list[str], folder: Path
+) -> dict[str, Any]:
+    student = folder / "student"
+    examples = encode(ctx.recipe.train.student, prompts, responses)
+    trained = run_training(
+        ctx,
+        examples,
+        student,
+        f"smoke test: train on {teacher.name}",
+        token_budget=ctx.recipe.teachers.smoke.train_tokens,
+    )
+    (student / "metrics.jsonl").rename(folder / "metrics.jsonl")
+    # The folder's final name says all that the student depends on; this one is used before it has it.
+    identity = f"{content_hash(folder.name, length=24)}/{ctx.recipe.train.dtype}"
+    _answer(ctx, problems, str(student), identity, folder, f"smoke test: student of {teacher.name}", Usage())
+    shutil.rmtree(student)  # a trial of minutes; the answers are what counts
+    return {"train_tokens": trained["num_tokens"], "num_examples": trained["num_examples"]}
+
+
+def _answer(ctx: Context, problems: Artifact, model: str, identity: str, folder: Path, what: str, usage: Usage) -> None:
+    questions = split_pool(ctx, problems).questions
+    num_samples = ctx.recipe.teachers.smoke.eval_samples
+    config = student_engine(ctx, model)
+    write_answers(ctx, config, identity, questions, num_samples, folder / "answers.parquet", what, usage)
+
+
+def decide(ctx: Context, problems: Artifact, tests: dict[str, Artifact]) -> Artifact:
+    """``teachers.json``: the candidates side by side and the choice."""
+    teachers = ctx.recipe.teachers
+    inputs = {
+        "candidates": [t.model_dump(mode="json", exclude={"engine"}) for t in teachers.candidates],
+        "engines": [ctx.engine_id(t.engine) for t in teachers.candidates],
+        "select": teachers.select,
+        "tests": {name: a.id for name, a in tests.items()},
+        "intervals": ctx.recipe.eval.intervals.model_dump(mode="json"),
+        "seed": ctx.recipe.seed,
+    }
+
+    def fill(folder: Path) -> Ledger:
+        table = _compare(ctx, tests) if tests else _first(ctx)
+        write_json(folder / "teachers.json", table)
+        others = len(table["candidates"]) - 1
+        return Ledger(
+            "teachers", others + 1, 1, {"not_chosen": others} if others else {}, {"selected": table["selected"]}
         )
-        rows[i]["behind_best"] = difference._asdict()
-        if difference.low <= 0:
-            tied.append(i)
-    chosen = min(tied, key=lambda i: (rows[i]["tokens_per_accepted"], i))
-    return rows[chosen]["name"], _reason(rows, best, tied, chosen)
+
+    return ctx.stage("teachers", TEACHERS_VERSION, inputs, fill)
 
 
-def _answers(trial: Trial) -> list[list[bool]]:
-    assert trial.answers is not None
-    rows = read_traces(trial.answers, ["problem_id", "outcome"])
-    return _by_question(rows, [r["outcome"] == "correct" for r in rows])
+def _first(ctx: Context) -> dict[str, Any]:
+    teachers = ctx.recipe.teachers
+    first = teachers.candidates[0]
+    only = len(teachers.candidates) == 1
+    return {
+        "selected": first.name,
+        "select": "first",
+        "rule": "the first candidate",
+        "reason": "it is the only candidate" if only else "the recipe says teachers.select: first",
+        "student_base": None,
+        "candidates": [
+            {"name": t.name, "model": getattr(t.engine, "model", ""), "engine": t.engine.kind, "student_score": None}
+            for t in teachers.candidates
+        ],
+    }
 
 
-def _reason(rows: list[dict[str, Any]], best: int, tied: list[int], chosen: int) -> str:
-    name, value = rows[best]["name"], rows[best]["student_accuracy"]["value"]
+def _compare(ctx: Context, tests: dict[str, Artifact]) -> dict[str, Any]:
+    intervals, seed = ctx.recipe.eval.intervals, ctx.recipe.seed
+    correct = {name: correctness(read_table(a.path / "answers.parquet")) for name, a in tests.items()}
+    rows = [_candidate(ctx, t, tests[t.name], correct) for t in ctx.recipe.teachers.candidates]
+    scored = [r for r in rows if r["student_score"] is not None]
+    if not scored:
+        raise DataError(
+            "teachers: no candidate gave a single accepted trace in the smoke test;"
+            " look at verify.kind, at curate.require_think_tags, or at the teachers"
+        )
+    best = max(scored, key=lambda r: r["student_score"]["value"])
+    for row in scored:
+        if row is not best:
+            row["behind_best"] = paired_difference(
+                correct[row["name"]], correct[best["name"]], intervals, seed=seed
+            ).as_dict()
+    tied = [r for r in scored if r is best or r["behind_best"]["high"] >= 0]
+    chosen = min(tied, key=_price)
+    return {
+        "selected": chosen["name"],
+        "select": "smoke",
+        "rule": (
+            "best student after equal training tokens; among those not distinguishable from it, the cheapest accepted trace"
+        ),
+        "reason": _reason(best, chosen, tied, scored),
+        "student_base": bootstrap_mean(correct[_BASE], intervals, seed=seed).as_dict(),
+        "candidates": rows,
+    }
+
+
+def _price(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Money first; tokens decide between free teachers (seconds would make the choice depend on the machine's mood)."""
+    return (row["money_per_accepted"], row["tokens_per_accepted"], -row["student_score"]["value"])
+
+
+def _reason(best: dict[str, Any], chosen: dict[str, Any], tied: Sequence[dict[str, Any]], scored: Sequence[Any]) -> str:
+    score = f"{best['name']}'s student scores {best['student_score']['value']:.1%}"
+    if len(tied) == 1 and len(scored) > 1:
+        return f"{score}, and no other candidate's student comes within the noise of it"
     if len(tied) == 1:
-        return f"the student of {name} scores highest ({value:.1%}), and its lead over every other candidate excludes zero"
-    rivals = ", ".join(rows[i]["name"] for i in tied if i != best)
-    text = f"the student of {name} scores highest ({value:.1%}), but its lead over {rivals} does not exclude zero; "
-    cost = rows[chosen]["tokens_per_accepted"]
-    return text + f"of these {rows[chosen]['name']} needs the fewest tokens per accepted trace ({cost:.0f})"
+        return f"{score}; it is the only candidate with accepted traces"
+    names = ", ".join(r["name"] for r in tied)
+    return (
+        f"{score}; {names} cannot be told apart at this size, and {chosen['name']} needs"
+        f" {chosen['tokens_per_accepted']:.0f} tokens per accepted trace, the least of them"
+    )
+
+
+def _candidate(ctx: Context, teacher: Teacher, test: Artifact, correct: dict[str, Any]) -> dict[str, Any]:
+    intervals, seed = ctx.recipe.eval.intervals, ctx.recipe.seed
+    summary = json.loads((test.path / "summary.json").read_text())
+    accepted = summary["accepted"]
+    per = {
+        f"{what}_per_accepted": (summary[what] / accepted if accepted else None)
+        for what in ("tokens", "seconds", "money")
+    }
+    row = {
+        **{
+            k: summary[k]
+            for k in ("name", "engine", "asked", "accepted", "truncated", "unjudged", "tokens", "seconds", "money")
+        },
+        "model": getattr(teacher.engine, "model", ""),
+        "acceptance": wilson_interval(accepted, summary["asked"], intervals.level).as_dict(),
+        **per,
+        "mean_tokens": summary["tokens"] / max(summary["asked"], 1),
+        "train_tokens": summary["train_tokens"],
+        "student_score": None,
+        "gain": None,
+        "behind_best": None,
+    }
+    if accepted:
+        own = correct[teacher.name]
+        row["student_score"] = bootstrap_mean(own, intervals, seed=seed).as_dict()
+        row["gain"] = paired_difference(own, correct[_BASE], intervals, seed=seed).as_dict()
+    return row

@@ -1,124 +1,164 @@
-"""Train students: capture teacher targets, then one artifact per method."""
+"""From a curated set to students: teacher targets, SFT, KD."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from factory import runtime
-from factory.stages.context import Context, Model
-from factory.workspace import Artifact, Ledger
-from sft.config import TrainConfig
+from factory.context import Context
+from factory.errors import DataError, ModelError, StageError
+from factory.recipe import Teacher
+from factory.tables import read_table
+from factory.workspace import Artifact, Ledger, write_json
+from sft.chat import Encoded, encode_example, tokenizer_digest
+from sft.errors import ModelLoadError, TrainingDataError
 
-VERSION = 1
-STUDENT = "student"
-
-Method = Literal["sft", "kd"]
-
-
-Example = tuple[str, str]
-"""``(question as put to the student, response to learn)``."""
+TARGETS_VERSION = 1
+TRAIN_VERSION = 1
 
 
-def encode(student: str, examples: Sequence[Example]) -> tuple[Any, list[Any]]:
-    """The student's tokenizer and the examples as token ids with labels."""
-    runtime.prepare()
-    from sft.chat import encode_example
+def dataset_rows(dataset: Artifact) -> tuple[list[str], list[str]]:
+    """(questions, responses) of the curated set, in its order."""
+    table = read_table(dataset.path / "dataset" / "train.parquet", ["prompt", "response"]).to_pydict()
+    return table["prompt"], table["response"]
+
+
+def encode(model: str, prompts: Sequence[str], responses: Sequence[str]) -> list[Encoded]:
+    """Training sequences in the student's chat template, loss on the response."""
     from sft.models import load_tokenizer
 
-    tokenizer = load_tokenizer(student)
-    return tokenizer, [encode_example(tokenizer, [("user", question)], response) for question, response in examples]
+    runtime.prepare()
+    tokenizer = load_tokenizer(model)
+    return [encode_example(tokenizer, (("user", p),), r) for p, r in zip(prompts, responses, strict=True)]
 
 
-def capture_targets(ctx: Context, curated: Artifact, examples: Sequence[Example], teacher: Model) -> Artifact:
-    """The teacher's distribution at every supervised token of the curated set."""
-    config = ctx.recipe.train
-    inputs = [VERSION, curated.key, teacher.identity, config.kd.top_k, ctx.fingerprint(config.student)]
+def targets(ctx: Context, dataset: Artifact, teacher: Teacher) -> Artifact:
+    """``targets.safetensors``: the teacher's distribution at every token of the curated responses."""
+    recipe = ctx.recipe
+    model = getattr(teacher.engine, "model", "")
+    inputs = {
+        "dataset": dataset.id,
+        "teacher": ctx.engine_id(teacher.engine),
+        "student_tokenizer": ctx.model_id(recipe.train.student),
+        "top_k": recipe.train.kd.top_k,
+    }
 
-    def make(folder: Path) -> Ledger:
-        tokenizer, encoded = encode(config.student, examples)
-        from sft.chat import tokenizer_digest
-        from sft.errors import TrainingDataError
+    def fill(folder: Path) -> Ledger:
         from sft.models import load_model, load_tokenizer
         from sft.targets import capture, save_targets
 
-        digest = tokenizer_digest(tokenizer)
-        if tokenizer_digest(load_tokenizer(teacher.engine.model)) != digest:
-            raise TrainingDataError(
-                f"teacher {teacher.name} and the student have different vocabularies, so the teacher's distributions"
-                " mean other tokens to the student; use train.methods: [sft], or a teacher of the student's family"
-            )
-        model = load_model(teacher.engine.model, teacher.engine.dtype)  # type: ignore[union-attr]
-        with ctx.progress.task("capture", len(encoded)) as task:
-            targets = capture(
-                model, encoded, top_k=config.kd.top_k, tokenizer=digest, pad_id=tokenizer.pad_token_id,
-                on_progress=task.advance,
-            )  # fmt: skip
-        save_targets(targets, folder)
-        positions = int(targets.offsets[-1])
-        size = sum(p.stat().st_size for p in folder.iterdir())
-        facts = {"positions": positions, "bytes_per_position": round(size / max(positions, 1), 1)}
-        return Ledger(len(encoded), len(encoded), facts=facts)
+        prompts, responses = dataset_rows(dataset)
+        with _library_errors():
+            examples = encode(recipe.train.student, prompts, responses)
+            student_tokenizer = load_tokenizer(recipe.train.student)
+            teacher_tokenizer = load_tokenizer(model)
+            digest = tokenizer_digest(teacher_tokenizer)
+            if digest != tokenizer_digest(student_tokenizer):
+                raise StageError(
+                    f"train.methods: kd needs teacher and student with one tokenizer, but {teacher.name!r} and the"
+                    " student differ; use methods: [sft]"
+                )
+            with ctx.progress.task(f"targets {teacher.name}", len(examples)) as task:
+                captured = capture(
+                    load_model(model, "float32"),
+                    examples,
+                    top_k=recipe.train.kd.top_k,
+                    tokenizer=digest,
+                    pad_id=student_tokenizer.pad_token_id,
+                    on_progress=task.advance,
+                )
+        save_targets(captured, folder)
+        size = (folder / "targets.safetensors").stat().st_size
+        notes = {"tokens": len(captured.ids), "bytes_per_token": round(size / max(len(captured.ids), 1), 1)}
+        return Ledger("targets", len(examples), len(examples), {}, notes)
 
-    return ctx.stage("targets", "targets", inputs, make)
+    return ctx.stage("targets", TARGETS_VERSION, inputs, fill)
 
 
-def train_student(
-    ctx: Context,
-    label: str,
-    examples: Sequence[Example],
-    *,
-    data_key: str,
-    method: Method,
-    targets: Artifact | None = None,
-    token_budget: int | None = None,
-) -> Artifact:
-    """A trained student in ``student/`` (loads with ``AutoModelForCausalLM``), its log in ``student/metrics.jsonl``."""
+def train_student(ctx: Context, method: str, dataset: Artifact, captured: Artifact | None) -> Artifact:
+    """``student/``: the base student after SFT or KD on the curated set."""
     config = ctx.recipe.train
-    dump = config.model_dump(mode="json", exclude={"methods", "student", "micro_batch_size"})
-    if method != "kd":
-        del dump["kd"]
-    inputs = [
-        VERSION, method, dump, ctx.fingerprint(config.student), data_key, targets.key if targets else None,
-        token_budget, ctx.recipe.seed, ctx.recipe.prompt_template,
-    ]  # fmt: skip
+    inputs = {
+        "dataset": dataset.id,
+        "targets": captured.id if captured else None,
+        "student": ctx.model_id(config.student),
+        "train": config.model_dump(mode="json", exclude={"student", "methods", *(() if captured else ("kd",))}),
+        "seed": ctx.recipe.seed,
+    }
 
-    def make(folder: Path) -> Ledger:
-        _, encoded = encode(config.student, examples)
-        return _train(ctx, label, config, encoded, folder, targets, token_budget)
+    def fill(folder: Path) -> Ledger:
+        prompts, responses = dataset_rows(dataset)
+        with _library_errors():
+            examples = encode(config.student, prompts, responses)
+            summary = run_training(ctx, examples, folder / "student", f"train {method}", captured=captured)
+        (folder / "student" / "metrics.jsonl").rename(folder / "metrics.jsonl")
+        write_json(folder / "summary.json", summary)
+        kept, too_long = summary["num_examples"], summary["dropped_too_long"]
+        drops = {"too_long": too_long} if too_long else {}
+        notes = {"tokens": summary["num_tokens"], "steps": summary["num_steps"]}
+        return Ledger(f"train/{method}", len(examples), kept, drops, notes)
 
-    return ctx.stage(label, "train", inputs, make)
+    name = "student" if method == config.methods[0] else f"student-{method}"
+    return ctx.stage(f"train/{method}", TRAIN_VERSION, inputs, fill, show={"student": name})
 
 
-def _train(
+def run_training(
     ctx: Context,
-    label: str,
-    config: TrainConfig,
-    encoded: list[Any],
-    folder: Path,
-    targets: Artifact | None,
-    token_budget: int | None,
-) -> Ledger:
+    examples: list[Encoded],
+    out: Path,
+    what: str,
+    *,
+    captured: Artifact | None = None,
+    token_budget: int | None = None,
+) -> dict[str, Any]:
+    """Train and say what was done."""
     from sft.targets import load_targets
     from sft.train import train
 
-    with ctx.progress.task(label, 1000) as task:
-        done = 0
+    runtime.prepare()
+    seen = 0
+    with ctx.progress.task(what, 1000) as task:
 
-        def progress(step: int, num_steps: int, loss: float) -> None:
-            nonlocal done
-            now = step * 1000 // num_steps
-            task.advance(now - done, note=f"step {step}/{num_steps} loss {loss:.3f}")
-            done = now
+        def report(step: int, num_steps: int, loss: float) -> None:
+            nonlocal seen
+            done = 1000 * step // num_steps
+            task.advance(done - seen, f"step {step}/{num_steps} loss {loss:.3f}")
+            seen = done
 
         result = train(
-            config, encoded, folder / STUDENT, seed=ctx.recipe.seed, token_budget=token_budget, progress=progress,
-            targets=load_targets(targets.path) if targets else None,
-        )  # fmt: skip
-    facts = {"num_steps": result.num_steps, "num_tokens": result.num_tokens}
-    facts["final_loss"] = result.history[-1]["loss"] if result.history else 0.0
-    return Ledger(
-        len(encoded), result.num_examples, {"too_long": len(encoded) - result.num_examples}, facts,
-        costs={"trained_tokens": result.num_tokens},
-    )  # fmt: skip
+            ctx.recipe.train,
+            examples,
+            out,
+            seed=ctx.recipe.seed,
+            targets=load_targets(captured.path) if captured else None,
+            token_budget=token_budget,
+            progress=report,
+        )
+    return {
+        "num_examples": result.num_examples,
+        "num_steps": result.num_steps,
+        "num_tokens": result.num_tokens,
+        "dropped_too_long": len(examples) - result.num_examples,
+    }
+
+
+class _library_errors:  # noqa: N801 - reads as a statement
+    """The sft library's errors in the words of the command line."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ModelLoadError):
+            raise ModelError(str(error)) from error
+        if isinstance(error, TrainingDataError):
+            raise DataError(str(error)) from error
+
+
+def read_summary(artifact: Artifact) -> dict[str, Any]:
+    """What a finished training did."""
+    summary: dict[str, Any] = json.loads((artifact.path / "summary.json").read_text())
+    return summary

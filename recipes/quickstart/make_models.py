@@ -7,7 +7,9 @@
 Nothing here runs in a factory run: the results are shipped. ``models/*/train.jsonl`` is the log of the shipped
 weights and ``models/measured.json`` their accuracies. The models differ in what they were shown:
 
-* ``base``     knows single steps, copying and one-step questions. It has never seen a multi-step question.
+* ``base``     knows single steps, copying, and has read worked solutions as plain texts, as pretraining corpora hold
+               them. Asked in a chat, it has only ever seen one-step questions. (``base_start`` is its first phase, without
+               the worked solutions; it is not shipped.)
 * ``terse``    continues from ``steady`` for longest; writes ``+38=85 -15=70``: never the number a step starts from.
 * ``steady``   smaller; writes each step in full (``47+38=85``).
 * ``rambling`` small and trained briefly; writes each step, then checks it backwards.
@@ -50,12 +52,14 @@ class Spec(NamedTuple):
     mix: dict[str, float]
     max_chain: int = 6
     init: str = ""
-    """Shipped model whose weights are the start; empty: from nothing."""
+    """Model whose weights are the start; empty: from nothing."""
 
 
+BASE_MIX = {"singles": 0.15, "walk": 0.05, "list": 0.1, "one_step": 0.3, "worked": 0.4}
 SPECS = {
-    "base": Spec(128, 3, 4, 6000, {"singles": 0.35, "walk": 0.25, "list": 0.15, "one_step": 0.25}),
-    "terse": Spec(128, 3, 4, 5000, {"terse": 0.8, "singles": 0.1, "walk": 0.1}, max_chain=7, init="steady"),
+    "base_start": Spec(128, 3, 4, 6000, {"singles": 0.35, "walk": 0.25, "list": 0.15, "one_step": 0.25}),
+    "base": Spec(128, 3, 4, 2000, BASE_MIX, max_chain=6, init="base_start"),
+    "terse": Spec(128, 3, 4, 2500, {"terse": 0.8, "singles": 0.1, "walk": 0.1}, max_chain=7, init="steady"),
     "steady": Spec(128, 3, 4, 3500, {"steady": 0.6, "singles": 0.25, "walk": 0.15}, max_chain=7),
     "rambling": Spec(96, 3, 4, 2200, {"rambling": 0.65, "singles": 0.2, "walk": 0.15}, max_chain=6),
 }
@@ -131,6 +135,10 @@ def make_doc(kind: str, rng: random.Random, max_chain: int) -> Doc:
         terms = " ".join([str(chain.start)] + [f"{op}{operand}" for op, operand in chain.steps])
         asked = pose(chain, rng, rng.random() < 0.4)
         return Doc(user(f"List the terms. {asked}") + [(f"{terms}<|im_end|>", True)])
+    if kind == "worked":  # a solution as a text on its own: nobody asked, nobody answers
+        chain = draw_chain(rng, rng.randint(1, max_chain), "+-*" if rng.random() < 0.3 else "+-")
+        asked = pose(chain, rng, rng.random() < 0.35)
+        return Doc([(f"{asked}\n", False), ("\n".join(step_lines(chain)) + "<|im_end|>", True)])
     num_steps = 1 if kind == "one_step" else rng.randint(1, max_chain)
     operators = "+-*" if kind == "one_step" or rng.random() < 0.3 else "+-"
     chain = draw_chain(rng, num_steps, operators)
@@ -203,7 +211,9 @@ def batches(spec: Spec, tok, rng: random.Random, tokens_per_batch: int):
             yield ids, labels
 
 
-def train(name: str, out: Path, steps: int | None, threads: int, seed: int, tokens_per_batch: int) -> None:
+def train(
+    name: str, out: Path, start: Path | None, steps: int | None, threads: int, seed: int, tokens_per_batch: int
+) -> None:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -219,7 +229,7 @@ def train(name: str, out: Path, steps: int | None, threads: int, seed: int, toke
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     if spec.init:
-        model = LlamaForCausalLM.from_pretrained(MODELS / spec.init, dtype=torch.float32)
+        model = LlamaForCausalLM.from_pretrained(start or MODELS / spec.init, dtype=torch.float32)
     peak = 1.5e-3 if spec.init else 3e-3
     opt = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
@@ -311,6 +321,7 @@ def main() -> None:
     p = sub.add_parser("train")
     p.add_argument("name", choices=SPECS)
     p.add_argument("--out", type=Path)
+    p.add_argument("--start", type=Path, help="folder of the weights to start from, where the model has such a start")
     p.add_argument("--steps", type=int)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--seed", type=int, default=0)
@@ -324,7 +335,7 @@ def main() -> None:
     if args.command == "tokenizer":
         build_tokenizer()
     elif args.command == "train":
-        train(args.name, args.out or MODELS / args.name, args.steps, args.threads, args.seed, args.tokens_per_batch)
+        train(args.name, args.out or MODELS / args.name, args.start, args.steps, args.threads, args.seed, args.tokens_per_batch)
     else:
         table = measure(args.names, args.folder, args.num)
         if args.save:

@@ -1,0 +1,31 @@
+"""Whether two answers say the same, by the verifier that judged them: what a majority vote counts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from evals.metrics import Same
+from verifiers import Outcome, VerifierPool, VerifyConfig, VerifyTask, build_verifier
+from verifiers.math import MathVerifier
+
+
+def same_answers(config: VerifyConfig | None = None, pool: VerifierPool | None = None) -> Same:
+    """The verifier's equality of two extracted answers (default: mathematical); results are remembered.
+
+    Without a pool only what the verifier settles in bounded time counts as the same: numbers, tuples, sets, words in
+    any notation, but not expressions that need symbolic mathematics. With an open pool those are decided, too.
+    """
+    verifier = build_verifier(config) if config else MathVerifier()
+
+    @lru_cache(maxsize=100_000)
+    def same(a: str, b: str) -> bool:
+        if a == b:
+            return True
+        response = f"\\boxed{{{b}}}"
+        if pool is not None:
+            verdict = pool.submit(VerifyTask("same", response, a)).result()
+            return verdict.outcome is Outcome.CORRECT
+        settled = verifier.settle(response, a)
+        return settled is not None and settled.outcome is Outcome.CORRECT
+
+    return same

@@ -1,0 +1,223 @@
+"""What every stage of one run gets: the recipe, the workspace, the rollout store, progress, and the manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from factory import __version__
+from factory.engines.base import Engine
+from factory.engines.build import build_engine
+from factory.engines.config import EngineConfig, TransformersEngineConfig
+from factory.errors import ModelError
+from factory.progress import Progress
+from factory.recipe import Recipe
+from factory.records import content_hash
+from factory.rollout_store import RolloutStore
+from factory.workspace import Artifact, Ledger, Workspace, publish, remove, write_json
+from sft.errors import ModelLoadError
+from sft.models import fingerprint, sha256_file
+
+MANIFEST = "manifest.json"
+EVENTS = "events.jsonl"
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The run went as far as it was asked to go (``--until``, ``--dry-run``); ``stage`` is where it ended."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(stage)
+        self.stage = stage
+
+
+@dataclass
+class Context:
+    """One run in progress."""
+
+    recipe: Recipe
+    """With every local file's place resolved; not for hashing, where a file's content counts and not its place."""
+    written: Recipe
+    """As it was written, defaults filled in: what the run's folder shows."""
+    folder: Path
+    """Folder of the recipe."""
+    workspace: Workspace
+    store: RolloutStore
+    progress: Progress
+    limit: int | None = None
+    until: str | None = None
+    dry_run: bool = False
+    command: list[str] = field(default_factory=list)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    built: list[str] = field(default_factory=list)
+    """Stages that had work to do in this run."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Name in the run's folder -> id of the artifact it shows."""
+
+    shown: set[str] = field(default_factory=set)
+    """Names that belong to this run; ``forget_others`` removes what an earlier run left."""
+
+    @property
+    def run_dir(self) -> Path:
+        """``WORKSPACE/runs/<recipe name>``."""
+        return self.workspace.root / "runs" / self.recipe.name
+
+    def stage(
+        self,
+        key: str,
+        version: int,
+        inputs: dict[str, Any],
+        fill: Callable[[Path], Ledger],
+        *,
+        part: bool = False,
+        show: dict[str, str] | None = None,
+    ) -> Artifact:
+        """The stage's artifact: found, or built by ``fill(folder)``.
+
+        Args:
+            key: name of the stage; ``kind/member`` where there are several of a kind.
+            version: raise it when the stage's code changes its output.
+            inputs: everything else that the output depends on: settings and ids of the artifacts that it reads.
+            part: this artifact only prepares another stage; ``--until`` does not stop behind it.
+            show: name in the stage's folder -> name under which the run's folder shows a copy.
+
+        Raises:
+            Stopped: behind the stage that ``until`` names, or before the first unfinished one in a dry run.
+        """
+        path = self.workspace.locate(key, version, inputs)
+        artifact = self.workspace.finished(key, path)
+        if artifact is None:
+            if self.dry_run:
+                raise Stopped(key)
+            self.event("started", stage=key, dir=path.name)
+            artifact = self.workspace.build(key, path, fill)
+            self.built.append(key)
+            self.event("finished", stage=key, seconds=artifact.ledger.seconds)
+            self.progress.line(f"{artifact.ledger.line()}  {artifact.ledger.seconds:.1f}s  -> store/{path.name}")
+        self.artifacts[key] = artifact
+        if not self.dry_run:
+            self.write_manifest()
+            for inner, name in (show or {}).items():
+                self.publish(artifact, inner, name)
+        if not part:
+            self.stop_behind(key)
+        return artifact
+
+    def stop_behind(self, key: str) -> None:
+        """Raises ``Stopped`` when the run was asked to go no further than this stage."""
+        if self.until == key:
+            raise Stopped(key)
+
+    def publish(self, artifact: Artifact, inner: str, name: str) -> None:
+        """Show a part of an artifact in the run's folder; nothing is copied when it already stands there."""
+        target = self.run_dir / name
+        self.shown.add(name)
+        if self.published.get(name) == artifact.id and target.exists():
+            return
+        publish(artifact.path / inner, target)
+        self.published[name] = artifact.id
+        self.write_manifest()
+
+    def forget_others(self) -> None:
+        """Take out of the run's folder what an earlier run with other settings showed there; the store keeps it."""
+        for name in sorted(set(self.published) - self.shown - {"report.html"}):
+            remove(self.run_dir / name)
+            del self.published[name]
+            self.progress.line(
+                f"{name} of an earlier run was taken out of {self.run_dir} (its stage is still in the store)"
+            )
+        self.write_manifest()
+
+    def report_inputs(self) -> str:
+        """Identity of all that the report shows."""
+        shown = {key: value for key, value in self.published.items() if key != "report.html"}
+        stages = {key: a.id for key, a in self.artifacts.items()}
+        return content_hash(__version__, stages, shown, self.written.model_dump(mode="json"), self.limit)
+
+    def open_run(self) -> None:
+        """Make the run's folder and write the resolved recipe."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        manifest = self.run_dir / MANIFEST
+        if manifest.is_file():
+            try:
+                self.published = dict(json.loads(manifest.read_text()).get("published", {}))
+            except (ValueError, AttributeError):
+                self.published = {}  # a manifest we cannot read: everything is published again
+        self._write_if_changed("recipe.json", self.written.model_dump(mode="json"))
+
+    def write_manifest(self) -> None:
+        """Say which artifacts this run stands on."""
+        self._write_if_changed(
+            MANIFEST,
+            {
+                "format": 1,
+                "recipe": self.recipe.name,
+                "factory": __version__,
+                "command": self.command,
+                "limit": self.limit,
+                "stages": {
+                    key: {"dir": f"store/{a.path.name}", "ledger": asdict(a.ledger)}
+                    for key, a in self.artifacts.items()
+                },
+                "published": self.published,
+            },
+        )
+
+    def _write_if_changed(self, name: str, data: Any) -> None:
+        path = self.run_dir / name
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_json(path, data)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append one line to the run's events."""
+        row = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": kind, **facts}
+        with open(self.run_dir / EVENTS, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def model_id(self, reference: str) -> str:
+        """Identity of a local or hub model by content; digests of large files are remembered in the workspace.
+
+        Raises:
+            ModelError: when the reference names nothing.
+        """
+        try:
+            return fingerprint(reference, self.file_digest)
+        except ModelLoadError as error:
+            raise ModelError(str(error)) from error
+
+    def file_digest(self, path: Path) -> str:
+        """SHA-256 of a file, remembered by path, size and modification time."""
+        known = self.store.known_fingerprint(path)
+        if known is None:
+            known = sha256_file(path)
+            self.store.record_fingerprint(path, known)
+        return known
+
+    def engine_id(self, config: EngineConfig) -> str:
+        """Identity of the completions that this engine draws."""
+        if isinstance(config, TransformersEngineConfig):
+            return f"{self.model_id(config.model)}/{config.dtype}"
+        from factory.engines.openai_engine import openai_identity
+
+        return openai_identity(config)
+
+    @contextmanager
+    def engine(self, config: EngineConfig, identity: str | None = None) -> Iterator[Engine]:
+        """An engine that is closed in the end."""
+        engine = build_engine(config, identity or self.engine_id(config))
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
+def stopwatch() -> Callable[[], float]:
+    """Seconds since this call."""
+    start = time.monotonic()
+    return lambda: time.monotonic() - start

@@ -1,0 +1,95 @@
+"""What ``factory check`` finds before anything is paid for. No model is loaded and nothing heavy imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from factory.engines.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig
+from factory.recipe import Recipe
+from factory.sources.config import HubSource, PoolSource
+from sft.errors import ModelLoadError
+from sft.models import ModelRef, resolve_model
+
+_TRAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def preflight(recipe: Recipe, folder: Path, *, ask_servers: bool = True) -> list[str]:
+    """Everything that would stop a run later, one sentence each; empty when the recipe can start."""
+    return list(_find(recipe, folder, ask_servers))
+
+
+def _find(recipe: Recipe, folder: Path, ask_servers: bool) -> Iterator[str]:
+    yield from _packages()
+    yield from _sources(recipe, folder)
+    yield from _student(recipe)
+    for teacher in recipe.teachers.candidates:
+        for problem in _engine(teacher.engine, ask_servers):
+            yield f"teachers.candidates ({teacher.name}): {problem}"
+
+
+def _packages() -> Iterator[str]:
+    missing = [name for name in _TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        names = ", ".join(missing)
+        yield f"missing packages for models and training: {names}; pip install 'distillation-factory[train]'"
+
+
+def _sources(recipe: Recipe, folder: Path) -> Iterator[str]:
+    from factory.sources.load import peek
+
+    for problem in peek(recipe.problems, folder):
+        yield f"problems: {problem}"
+    for benchmark in recipe.eval.benchmarks:
+        if not isinstance(benchmark.problems, PoolSource):
+            for problem in peek(benchmark.problems, folder):
+                yield f"eval.benchmarks ({benchmark.name}): {problem}"
+    hub = [s for s in (recipe.problems, *(b.problems for b in recipe.eval.benchmarks)) if isinstance(s, HubSource)]
+    if hub and os.environ.get("HF_HUB_OFFLINE") == "1":
+        yield "problems come from the hub, but HF_HUB_OFFLINE=1 is set"
+
+
+def _student(recipe: Recipe) -> Iterator[str]:
+    try:
+        ref = resolve_model(recipe.train.student)
+    except ModelLoadError as error:
+        yield f"train.student: {error}"
+        return
+    context = _context_length(ref)
+    if context is None:
+        return
+    for where, wanted in (
+        ("eval.max_tokens", recipe.eval.max_tokens),
+        ("difficulty.max_tokens", recipe.difficulty.max_tokens),
+        ("train.max_length", recipe.train.max_length or 0),
+    ):
+        if wanted > context:
+            yield f"{where}: {wanted} is more than the student's context of {context} tokens"
+
+
+def _context_length(ref: ModelRef) -> int | None:
+    if ref.kind != "directory":
+        return None
+    try:
+        config = json.loads((Path(ref.location) / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    return length if isinstance(length, int) else None
+
+
+def _engine(config: EngineConfig, ask_servers: bool) -> Iterator[str]:
+    if isinstance(config, TransformersEngineConfig):
+        try:
+            resolve_model(config.model)
+        except ModelLoadError as error:
+            yield str(error)
+    elif isinstance(config, OpenAIEngineConfig) and ask_servers:
+        from factory.engines.openai_engine import check_server
+
+        problem = check_server(config)
+        if problem:
+            yield problem

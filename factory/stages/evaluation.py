@@ -1,0 +1,122 @@
+"""What base and students answer on the benchmarks, and the scores with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.answers import ANSWER_SCHEMA
+from evals.scores import BenchmarkAnswers, score_table
+from factory.context import Context
+from factory.engines.base import SamplingParams
+from factory.engines.config import TransformersEngineConfig
+from factory.recipe import Benchmark
+from factory.records import Problem
+from factory.rollouts import Usage, answer_row, draw_and_judge, plan_draws, verify_config_inputs
+from factory.stages.problems import load_questions
+from factory.stages.sampling import student_engine
+from factory.tables import read_table, write_table
+from factory.workspace import Artifact, Ledger, write_json
+
+ANSWERS_VERSION = 1
+SCORES_VERSION = 1
+
+
+def answers(ctx: Context, model: str, problems: Artifact, student: Artifact | None) -> Artifact:
+    """One table of judged answers per benchmark. ``student`` None is the base model."""
+    config = student_engine(ctx, str(student.path / "student") if student else ctx.recipe.train.student)
+    # A trained student is what its training stage says, so its weights need not be read to know them.
+    identity = f"{student.id}/{config.dtype}" if student else ctx.engine_id(config)
+    inputs = {
+        "problems": problems.id,
+        "model": identity,
+        "eval": ctx.recipe.eval.model_dump(mode="json", exclude={"intervals"}),
+        "template": ctx.recipe.prompt_template,
+        "seed": ctx.recipe.seed,
+        "verify": verify_config_inputs(ctx.recipe.verify),
+    }
+
+    def fill(folder: Path) -> Ledger:
+        usage = Usage()
+        for benchmark in ctx.recipe.eval.benchmarks:
+            questions = load_questions(problems, benchmark.name)
+            what = f"{model} on {benchmark.name}"
+            write_answers(
+                ctx,
+                config,
+                identity,
+                questions,
+                benchmark.num_samples,
+                folder / f"{benchmark.name}.parquet",
+                what,
+                usage,
+            )
+        judged = usage.outcomes["correct"] + usage.outcomes["incorrect"]
+        drops = {outcome: n for outcome, n in usage.outcomes.items() if outcome not in ("correct", "incorrect")}
+        return Ledger(f"answers/{model}", usage.asked, judged, drops, usage.notes())
+
+    return ctx.stage(f"answers/{model}", ANSWERS_VERSION, inputs, fill)
+
+
+def write_answers(
+    ctx: Context,
+    config: TransformersEngineConfig,
+    identity: str,
+    questions: Sequence[Problem],
+    num_samples: int,
+    path: Path,
+    what: str,
+    usage: Usage,
+) -> None:
+    """Have a model answer questions under the recipe's eval settings."""
+    settings = ctx.recipe.eval
+    with ctx.engine(config, identity) as engine:
+        draws = plan_draws(
+            engine,
+            questions,
+            template=ctx.recipe.prompt_template,
+            system_prompt=None,
+            params=SamplingParams(settings.temperature, settings.top_p, settings.max_tokens),
+            num_samples=num_samples,
+            seed=ctx.recipe.seed,
+        )
+        parts = draw_and_judge(ctx, engine, draws, what, usage)
+        write_table(path, ANSWER_SCHEMA, ([answer_row(j) for j in part] for part in parts))
+
+
+def scores(ctx: Context, answered: dict[str, Artifact]) -> Artifact:
+    """``scores.json``: every model on every benchmark, with intervals and paired differences."""
+    recipe = ctx.recipe
+    inputs = {
+        "answers": {model: artifact.id for model, artifact in answered.items()},
+        "intervals": recipe.eval.intervals.model_dump(mode="json"),
+        "roles": [[b.name, b.role] for b in recipe.eval.benchmarks],
+        "name": recipe.name,
+        "seed": recipe.seed,
+    }
+
+    def fill(folder: Path) -> Ledger:
+        benchmarks = [_benchmark_answers(ctx, b, answered) for b in recipe.eval.benchmarks]
+        table: dict[str, Any] = {"format": 1, "recipe": recipe.name}
+        table |= score_table(benchmarks, recipe.eval.intervals, seed=recipe.seed)
+        write_json(folder / "scores.json", table)
+        rows = sum(t.num_rows for b in benchmarks for t in b.answers.values())
+        return Ledger("scores", rows, rows)
+
+    return ctx.stage("scores", SCORES_VERSION, inputs, fill, show={"scores.json": "scores.json"})
+
+
+def _benchmark_answers(ctx: Context, benchmark: Benchmark, answered: dict[str, Artifact]) -> BenchmarkAnswers:
+    settings = ctx.recipe.eval
+    return BenchmarkAnswers(
+        name=benchmark.name,
+        role=benchmark.role,
+        settings={
+            "num_samples": benchmark.num_samples,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_tokens,
+        },
+        answers={model: read_table(a.path / f"{benchmark.name}.parquet") for model, a in answered.items()},
+    )

@@ -1,0 +1,278 @@
+"""Mathematical equivalence: a table of (gold, answer, outcome, reason), hostile rows, and measured agreement."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from verifiers import ExactConfig, MathConfig, Outcome, Verdict, VerifierPool, VerifyTask, build_verifier
+from verifiers.exact import ExactVerifier
+from verifiers.math import MathVerifier
+
+CORRECT = [
+    ("5", "5", "exact"),
+    ("5", "5.0", "exact"),
+    ("1,234,567", "1234567", "exact"),
+    ("10,\\!080", "10080", "exact"),
+    ("0.5", "\\frac{1}{2}", "exact"),
+    ("1/2", "\\frac{2}{4}", "exact"),
+    ("\\frac12", "0.5", "exact"),
+    ("3\\frac{1}{2}", "7/2", "exact"),
+    ("2^{10}", "1024", "exact"),
+    ("1.87e6", "1.87 \\times 10^6", "exact"),
+    ("1/3", "0.333333", "exact"),
+    ("0.1\\overline{6}", "1/6", "exact"),
+    ("-3", "−3", "exact"),
+    ("$18", "18 dollars", "exact"),
+    ("18", "18\\text{ cm}^2", "exact"),
+    ("20 $cm^{2}$", "20", "exact"),
+    ("18 m", "18", "exact"),
+    ("15000", "15,000 \\, \\text{kcal m}^{-2} \\text{ yr}^{-1}", "exact"),
+    ("50\\%", "50", "exact"),
+    ("50\\%", "0.5", "exact"),
+    ("90^\\circ", "90", "exact"),
+    ("12", "12^{\\mathrm{th}} \\text{ grade}", "exact"),
+    ("5am", "5\\text{ am}", "exact"),
+    ("12:30", "12:30 pm", "exact"),
+    ("3:4", "6:8", "exact"),
+    ("1011_2", "(1011)_2", "exact"),
+    ("1011_2", "1011", "exact"),
+    ("x=5", "5", "exact"),
+    ("5", "x = 2 + 3 = 5", "exact"),
+    ("5, 9", "9 \\text{ and } 5", "exact"),
+    ("\\pm 3", "3, -3", "exact"),
+    ("\\{1,2\\}", "\\{2,1\\}", "exact"),
+    ("\\{1,2\\}", "1, 2, 2", "exact"),
+    ("(1,2),(3,4)", "(3,4) \\text{ and } (1,2)", "exact"),
+    ("x=2, y=3", "(2,3)", "exact"),
+    ("\\text{(C)}", "C", "exact"),
+    ("C", "(C) Plane", "exact"),
+    ("D", "(D) $x^2-8x+16=0$", "exact"),
+    ("\\text{yes}", "Yes", "exact"),
+    ("\\emptyset", "\\varnothing", "exact"),
+    ("x^2+2x+1", "(x+1)^2", "symbolic"),
+    ("\\frac{\\sqrt{2}}{2}", "\\frac{1}{\\sqrt{2}}", "symbolic"),
+    ("\\frac{x}{10}", "0.1x", "symbolic"),
+    ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}", "symbolic"),
+    ("1+2i", "i(2-i)", "symbolic"),
+    ("e^{i\\pi}", "-1", "symbolic"),
+    ("\\frac{\\sinh(at)}{a}", "\\frac{e^{at}-e^{-at}}{2a}", "symbolic"),
+    ("cx^2", "Cx^2", "symbolic"),
+    ("x \\in (-2,3)", "-2<x<3", "symbolic"),
+    ("\\{x \\mid -2 \\le x < 1\\}", "[-2,1)", "symbolic"),
+    ("2x+4y-3=0", "y=-\\frac{1}{2}x+\\frac{3}{4}", "symbolic"),
+    ("\\frac{1}{3}E_{1}+\\frac{2}{3}E_{2}", "\\frac{E_1+2E_2}{3}", "symbolic"),
+    ("m_{\\max}=n^2-n", "n(n-1)", "symbolic"),
+    ("\\lambda_{\\text{red}}/2", "0.5\\lambda_{\\text{red}}", "symbolic"),
+    ("f'(x)=2x", "2x", "symbolic"),
+    ("\\frac{dM}{dt}=2M", "\\frac{dM}{dt}=M+M", "symbolic"),
+    ("\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}", "\\begin{bmatrix} 0.5 \\\\ 3 \\end{bmatrix}", "symbolic"),
+    ("\\log_{\\frac12} 3", "-\\log_2 3", "symbolic"),
+]
+WRONG = [
+    ("5", "6"),
+    ("8164961", "8164964"),
+    ("4080", "40.8"),
+    ("-25", "-2,5"),
+    ("1/3", "0.33"),
+    ("6630", "6630.65"),
+    ("3", "\\infty"),
+    ("\\infty", "-\\infty"),
+    ("5am", "5pm"),
+    ("12:00", "1:00"),
+    ("1:20", "2:40"),
+    ("18 cm", "18 km"),
+    ("2\\sqrt{3} cm", "2\\sqrt{3} km"),
+    ("1112112_3", "1112122_3"),
+    ("1112112_3", "1112112_5"),
+    ("(1,2)", "(2,1)"),
+    ("(2,\\infty)", "[2,\\infty)"),
+    ("(1,2)", "[1,2]"),
+    ("1, 2, 3", "1, 2"),
+    ("1, 2", "1, 2, 3"),
+    ("\\sqrt{2}", "\\sqrt{2}, 16"),
+    ("f(x)=x+1", "f(x) = 1 \\text{ or } f(x) = x + 1"),
+    ("A", "(B) Plane"),
+    ("A", "(A), (B)"),
+    ("A", "(A) and (B)"),
+    ("x>5", "x<5"),
+    ("x \\ge 5", "x > 5"),
+    ("x", "|x|"),
+    ("x^2+2x+1", "x^2+2x-1"),
+    ("7 = 11a+c", "11a+c"),
+    ("y''+y=0", "y'+y=0"),
+    ("\\frac{dM}{dt}=2M", "\\frac{dM}{dt}=-3M"),
+    ("\\frac{1}{2} g t", "\\frac{1}{2}"),
+    ("5m", "5"),
+    ("Mm", "m^2"),
+    ("\\sqrt{2}\\cdot 10^{-8}", "0.0000001"),
+    ("6.6\\cdot 10^{-34} f", "1.1\\cdot 10^{-30} f"),
+    ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} 1 & 2 \\end{pmatrix}"),
+    ("\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}", "\\begin{pmatrix} 1/3 \\\\ 2 \\end{pmatrix}"),
+    ("0", "__import__('os').system('true') or 0"),
+    ("\\text{yes}", "no"),
+]
+RESPONSES = [
+    # gold, response, finish_reason, outcome, reason
+    ("5", "", None, Outcome.INCORRECT, "no_answer"),
+    ("5", "I do not know, sorry about that", None, Outcome.INCORRECT, "no_answer"),
+    ("5", "\\boxed{}", None, Outcome.INCORRECT, "no_answer"),
+    ("5", "\\boxed{5}", "length", Outcome.INCORRECT, "truncated"),
+    ("5", "<think> \\boxed{5}", "stop", Outcome.INCORRECT, "truncated"),
+    ("5", "<think> 4? </think> \\boxed{5}", "stop", Outcome.CORRECT, "exact"),
+    ("5", "\\boxed{\\frac{1}{0}}", None, Outcome.INCORRECT, "unparsed_answer"),
+    ("5", "\\boxed{((((((}", None, Outcome.INCORRECT, "unparsed_answer"),
+    ("", "\\boxed{5}", None, Outcome.UNVERIFIABLE, "gold_unparsed"),
+    ("   ", "\\boxed{5}", None, Outcome.UNVERIFIABLE, "gold_unparsed"),
+    ("\\frac{1}{0}", "\\boxed{5}", None, Outcome.UNVERIFIABLE, "gold_unparsed"),
+    ("see the figure, part (", "\\boxed{x^2}", None, Outcome.UNVERIFIABLE, "gold_unparsed"),
+    ("so 1+1 = 2.\n#### 2", "2", None, Outcome.CORRECT, "exact"),
+    (
+        "Hence $x=\\boxed{-2}$ or $x=\\boxed{1}$, as both work.",
+        "\\boxed{1}",
+        None,
+        Outcome.UNVERIFIABLE,
+        "gold_ambiguous",
+    ),
+    ("Hence \\boxed{\\frac12}, that is \\boxed{0.5}", "\\boxed{1/2}", None, Outcome.CORRECT, "exact"),
+    ("Either \\boxed{15\\frac{39}{40}} or \\boxed{\\frac{639}{40}}", "15.975", None, Outcome.CORRECT, "exact"),
+]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[VerifierPool]:
+    with VerifierPool(MathConfig()) as pool:
+        yield pool
+
+
+def box(answer: str) -> str:
+    return f"Thus \\boxed{{{answer}}}."
+
+
+def verdict(response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+    return MathVerifier().verify(response, gold, finish_reason)
+
+
+@pytest.mark.parametrize(("gold", "answer", "reason"), CORRECT)
+def test_equal_answers_are_correct(gold: str, answer: str, reason: str) -> None:
+    found = verdict(box(answer), gold)
+    assert (found.outcome, found.reason, found.verifier) == (Outcome.CORRECT, reason, "math@1")
+
+
+@pytest.mark.parametrize(("gold", "answer"), WRONG)
+def test_different_answers_are_incorrect(gold: str, answer: str) -> None:
+    found = verdict(box(answer), gold)
+    assert (found.outcome, found.reason) == (Outcome.INCORRECT, "mismatch")
+
+
+@pytest.mark.parametrize(("gold", "response", "finish", "outcome", "reason"), RESPONSES)
+def test_outcome_and_reason_of_a_response(
+    gold: str, response: str, finish: str | None, outcome: Outcome, reason: str
+) -> None:
+    found = verdict(response, gold, finish)
+    assert (found.outcome, found.reason) == (outcome, reason)
+
+
+@pytest.mark.parametrize(("gold", "answer"), [(g, a) for g, a, _ in CORRECT] + WRONG)
+def test_the_exact_path_never_contradicts_the_full_one(gold: str, answer: str) -> None:
+    settled = MathVerifier().settle(box(answer), gold)
+    if settled is not None:
+        assert settled.outcome == verdict(box(answer), gold).outcome
+
+
+@pytest.mark.parametrize("gold", [g for g, _, _ in CORRECT])
+def test_every_gold_is_its_own_answer(gold: str) -> None:
+    assert verdict(box(gold), gold).outcome is Outcome.CORRECT
+
+
+def test_a_plain_number_needs_no_sympy() -> None:
+    settled = MathVerifier().settle("The answer is 1,234.", "1234")
+    assert settled is not None and settled.outcome is Outcome.CORRECT
+
+
+def test_verdicts_refuse_to_be_read_as_a_bool_of_correctness() -> None:
+    # A verdict is an object with an outcome; nothing about it is a bool, so nothing can be folded into one by accident.
+    assert not isinstance(verdict("6", "5"), bool)
+    assert {o.value for o in Outcome} == {"correct", "incorrect", "unverifiable", "error"}
+
+
+@pytest.mark.parametrize("kind", [MathConfig(), ExactConfig()])
+def test_reasons_come_from_the_closed_list(kind: MathConfig | ExactConfig) -> None:
+    verifier = build_verifier(kind)
+    for gold, response, finish, _, _ in RESPONSES:
+        assert verifier.verify(response, gold, finish).reason in verifier.REASONS
+
+
+@pytest.mark.parametrize(
+    ("gold", "response", "outcome", "reason"),
+    [
+        ("Paris", "The answer is  PARIS.", Outcome.CORRECT, "same_text"),
+        ("½", "1⁄2", Outcome.CORRECT, "same_text"),
+        ("Paris", "\\boxed{Rome}", Outcome.INCORRECT, "mismatch"),
+        ("0.5", "\\boxed{1/2}", Outcome.INCORRECT, "mismatch"),
+        ("the cat sat on 3 mats", "<think>hm</think> The cat sat on 3 mats.", Outcome.CORRECT, "same_text"),
+        ("3", "The cat sat on 3 mats", Outcome.CORRECT, "same_text"),
+        ("Paris", "", Outcome.INCORRECT, "no_answer"),
+        ("Paris", "<think>Paris", Outcome.INCORRECT, "truncated"),
+        (" . ", "Paris", Outcome.UNVERIFIABLE, "gold_unparsed"),
+    ],
+)
+def test_exact_verifier_compares_text(gold: str, response: str, outcome: Outcome, reason: str) -> None:
+    found = ExactVerifier().verify(response, gold)
+    assert (found.outcome, found.reason) == (outcome, reason)
+
+
+def test_exact_verifier_may_mind_the_case() -> None:
+    assert ExactVerifier(ExactConfig(ignore_case=False)).verify("\\boxed{paris}", "Paris").outcome is Outcome.INCORRECT
+
+
+def labelled_cases(folder: Path) -> list[tuple[VerifyTask, bool]]:
+    """Pairs whose label nobody disputes, except multiple-choice letters in prose, which this verifier does not read."""
+    cases = []
+    with open(folder / "math_equivalence_cases.jsonl") as file:
+        for number, line in enumerate(file):
+            row = json.loads(line)
+            if not row["controversial"] and row["kind"] != "mcq-letter" and row["gold"]:
+                response = box(row["prediction"]) if row["kind"] == "answer" else row["prediction"]
+                cases.append((VerifyTask(f"case {number}", response, row["gold"]), bool(row["expected"])))
+    with open(folder / "real_pairs_adjudicated.jsonl") as file:
+        for number, line in enumerate(file):
+            row = json.loads(line)
+            if row["truth"] is not None:
+                cases.append((VerifyTask(f"pair {number}", box(row["prediction"]), row["gold"]), bool(row["truth"])))
+    return cases
+
+
+def test_agreement_with_labelled_equivalence_cases(shared_data: Path, pool: VerifierPool) -> None:
+    """Measured: 0 wrong accepts but one (a row about a think tag), 96 % of the right answers accepted."""
+    cases = labelled_cases(shared_data / "07_math_equiv")
+    expected = {task.id: label for task, label in cases}
+    counts = Counter((expected[t.id], v.outcome) for t, v in pool.verify_all(task for task, _ in cases))
+    right = sum(n for (label, _), n in counts.items() if label)
+    wrong = sum(n for (label, _), n in counts.items() if not label)
+    assert right > 300 and wrong > 60
+    assert counts[False, Outcome.CORRECT] <= 1
+    assert counts[True, Outcome.CORRECT] / right > 0.94
+    assert counts[True, Outcome.ERROR] + counts[False, Outcome.ERROR] <= 2
+
+
+def test_agreement_on_gsm8k_solutions_of_four_models(shared_data: Path, pool: VerifierPool) -> None:
+    """5,276 responses labelled by the benchmark's authors: every single verdict is theirs."""
+    tasks, expected = [], {}
+    path = shared_data / "05_model_outputs" / "gsm8k_example_model_solutions.jsonl.gz"
+    with gzip.open(path, "rt") as file:
+        for number, line in enumerate(file):
+            row = json.loads(line)
+            gold = row["ground_truth"].rsplit("A:", 1)[1].strip()
+            for model in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
+                task = VerifyTask(f"{number}/{model}", row[model]["solution"], gold)
+                tasks.append(task)
+                expected[task.id] = bool(row[model]["is_correct"])
+    assert len(tasks) == 5276
+    differ = [t.id for t, v in pool.verify_all(tasks) if (v.outcome is Outcome.CORRECT) != expected[t.id]]
+    assert differ == []
