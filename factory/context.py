@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import time
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,8 @@ class Context:
     until: str | None = None
     dry_run: bool = False
     command: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package versions of the last stage that was built."""
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     built: list[str] = field(default_factory=list)
     """Stages that had work to do in this run."""
@@ -97,6 +101,7 @@ class Context:
             self.event("started", stage=key, dir=path.name)
             artifact = self.workspace.build(key, path, fill)
             self.built.append(key)
+            self.note_versions()
             self.event("finished", stage=key, seconds=artifact.ledger.seconds)
             self.progress.line(f"{artifact.ledger.line()}  {artifact.ledger.seconds:.1f}s  -> store/{path.name}")
         self.artifacts[key] = artifact
@@ -145,8 +150,10 @@ class Context:
         manifest = self.run_dir / MANIFEST
         if manifest.is_file():
             try:
-                self.published = dict(json.loads(manifest.read_text()).get("published", {}))
-            except (ValueError, AttributeError):
+                earlier = json.loads(manifest.read_text())
+                self.published = dict(earlier.get("published", {}))
+                self.versions = dict(earlier.get("versions", {}))
+            except (ValueError, AttributeError, TypeError):
                 self.published = {}  # a manifest we cannot read: everything is published again
         self._write_if_changed("recipe.json", self.written.model_dump(mode="json"))
 
@@ -159,6 +166,7 @@ class Context:
                 "recipe": self.recipe.name,
                 "factory": __version__,
                 "command": self.command,
+                "versions": self.versions,
                 "limit": self.limit,
                 "stages": {
                     key: {"dir": f"store/{a.path.name}", "ledger": asdict(a.ledger)}
@@ -167,6 +175,23 @@ class Context:
                 "published": self.published,
             },
         )
+
+    def note_versions(self) -> None:
+        """Remember with which packages this run's last new stage was built."""
+        for package in (
+            "torch",
+            "transformers",
+            "trl",
+            "peft",
+            "datasets",
+            "openai",
+            "math-verify",
+            "numpy",
+            "pyarrow",
+        ):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                self.versions[package] = metadata.version(package)
+        self.versions["python"] = platform.python_version()
 
     def _write_if_changed(self, name: str, data: Any) -> None:
         path = self.run_dir / name
@@ -215,9 +240,3 @@ class Context:
             yield engine
         finally:
             engine.close()
-
-
-def stopwatch() -> Callable[[], float]:
-    """Seconds since this call."""
-    start = time.monotonic()
-    return lambda: time.monotonic() - start

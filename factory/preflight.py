@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from factory.engines.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig
 from factory.recipe import Recipe
-from factory.sources.config import HubSource, PoolSource
+from factory.sources.config import PoolSource
 from sft.errors import ModelLoadError
 from sft.models import ModelRef, resolve_model
 
@@ -47,9 +46,6 @@ def _sources(recipe: Recipe, folder: Path) -> Iterator[str]:
         if not isinstance(benchmark.problems, PoolSource):
             for problem in peek(benchmark.problems, folder):
                 yield f"eval.benchmarks ({benchmark.name}): {problem}"
-    hub = [s for s in (recipe.problems, *(b.problems for b in recipe.eval.benchmarks)) if isinstance(s, HubSource)]
-    if hub and os.environ.get("HF_HUB_OFFLINE") == "1":
-        yield "problems come from the hub, but HF_HUB_OFFLINE=1 is set"
 
 
 def _student(recipe: Recipe) -> Iterator[str]:

@@ -105,7 +105,9 @@ class RolloutStore:
         rows = [
             (
                 c.request.key,
-                0 if c.finish_reason == "stop" else c.request.params.max_tokens,
+                0
+                if c.finish_reason == "stop" and c.num_tokens <= c.request.params.max_tokens
+                else c.request.params.max_tokens,
                 _storable(c.request.model),
                 _storable(c.request.prompt),
                 _storable(c.text),

@@ -18,6 +18,8 @@ def prepare() -> None:
     glibc returns large tensors to the system when they are freed, and the next step pays for touching fresh pages:
     several times the compute of a small model on some machines. Settings of the user's own environment win.
     """
+    # Threads that wait by spinning make a step many times slower as soon as another program wants one of the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -35,7 +35,7 @@ class TrainConfig(_Config):
     """How the student is taught. Every method starts from the same student and sees the same examples."""
 
     student: str = Field(min_length=1)
-    """Base student: a local directory, a ``.gguf`` file, ``package:NAME`` (weights inside an installed package), or a hub id."""
+    """Base student: a local directory, a ``.gguf`` file, ``package:NAME`` (weights inside a package), or a hub id."""
     methods: tuple[Literal["sft", "kd"], ...] = ("sft",)
     """``sft``: cross-entropy on the traces. ``kd``: adds forward KL to the teacher's captured distributions."""
     epochs: float = Field(default=5.0, gt=0)
@@ -57,7 +57,7 @@ class TrainConfig(_Config):
     max_length: int | None = Field(default=None, ge=8)
     """Longest training sequence in tokens; a longer example is dropped, never cut. Default: the student's limit."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Weights and activations during training."""
+    """Activations during training, and the saved student. (Weights that are trained stay in float32 meanwhile.)"""
     gradient_checkpointing: bool = False
     """Trade compute for memory."""
     lora: LoraConfig | None = None

@@ -9,3 +9,7 @@ class ModelLoadError(RuntimeError):
 
 class TrainingDataError(ValueError):
     """The examples, tokenizer or teacher targets do not fit together; nothing was trained."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became infinite or not a number; no student was saved."""

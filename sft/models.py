@@ -18,6 +18,9 @@ from sft.errors import ModelLoadError
 
 PACKAGE_PREFIX = "package:"
 WEIGHT_SUFFIXES = (".safetensors", ".gguf")
+_TINY_PARAMETERS = 4_000_000
+_default_threads = 0  # what torch had before the first model was loaded
+
 IDENTITY_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt")
 
 
@@ -151,7 +154,20 @@ def load_model(reference: str, dtype: str = "float32", device: str | None = None
         model = AutoModelForCausalLM.from_pretrained(ref.location, dtype=getattr(torch, dtype), **kwargs)
         if ref.kind == "gguf":
             model = _plain_model(model, getattr(torch, dtype))
+    _fit_threads(model.num_parameters())
     return model.to(target).eval()
+
+
+def _fit_threads(num_parameters: int) -> None:
+    """One CPU thread for a tiny model: more gain nothing there, and results then do not depend on the number of cores.
+
+    A larger model gets torch's default back. The setting is the process's, as torch has no other.
+    """
+    import torch
+
+    global _default_threads
+    _default_threads = _default_threads or torch.get_num_threads()
+    torch.set_num_threads(1 if num_parameters < _TINY_PARAMETERS else _default_threads)
 
 
 def _plain_model(model: Any, dtype: Any) -> Any:

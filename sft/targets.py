@@ -61,14 +61,14 @@ def capture(
     import torch
 
     device = next(model.parameters()).device
-    k = min(top_k, int(model.config.vocab_size))
+    k = min(top_k, int(model.config.get_text_config().vocab_size))
     ids: list[np.ndarray] = []
     logp: list[np.ndarray] = []
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         tokens, mask, labels = pad_batch(batch, pad_id)
         with torch.inference_mode():
-            logits = model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
+            logits = model(input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False).logits
         for row, lab in zip(logits, labels, strict=True):
             positions = (lab[1:] != IGNORE).nonzero().squeeze(1)  # logits at t predict the token at t + 1
             top = torch.log_softmax(row[positions.to(device)].float(), dim=-1).topk(k, dim=-1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft.chat import IGNORE, Encoded
+from sft.chat import IGNORE, Encoded, tokenizer_digest
 from sft.config import TrainConfig
-from sft.errors import TrainingDataError
+from sft.errors import TrainingDataError, TrainingDivergedError
 from sft.models import load_model, load_tokenizer
 from sft.targets import Targets
 
@@ -23,7 +24,7 @@ class TrainResult:
     num_examples: int
     num_steps: int
     num_tokens: int
-    """Tokens seen, prompts included, summed over epochs."""
+    """Tokens seen, prompts included and padding not, summed over steps."""
     history: list[dict[str, float]]
 
 
@@ -38,7 +39,7 @@ def preflight(examples: Sequence[Encoded], eos_id: int, max_length: int) -> list
         TrainingDataError: when nothing fits, or an example would be trained without its end-of-sequence token.
     """
     for i, example in enumerate(examples):
-        if example.labels[-1] != eos_id:
+        if not example.labels or example.labels[-1] != eos_id:
             raise TrainingDataError(f"example {i}: the loss does not cover the end-of-sequence token ({eos_id})")
     fitting = [i for i, e in enumerate(examples) if len(e.input_ids) <= max_length]
     if not fitting:
@@ -52,8 +53,8 @@ def preflight(examples: Sequence[Encoded], eos_id: int, max_length: int) -> list
 
 def model_max_length(model_or_config: Any, configured: int | None) -> int:
     """The longest trainable sequence: the recipe's, else what the model's positions allow."""
-    limit = getattr(getattr(model_or_config, "config", model_or_config), "max_position_embeddings", None)
-    return configured or limit or 32_768
+    config = getattr(model_or_config, "config", model_or_config).get_text_config()
+    return configured or getattr(config, "max_position_embeddings", None) or 32_768
 
 
 def train(
@@ -66,9 +67,10 @@ def train(
     token_budget: int | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train ``config.student`` on ``examples`` in their order's seeded shuffles and save it to ``out``.
+    """Train ``config.student`` on ``examples``, shuffled anew by ``seed`` in each epoch, and save it to ``out``.
 
-    ``out`` receives safetensors weights, tokenizer and ``metrics.jsonl``; it loads with ``AutoModelForCausalLM``.
+    ``out`` receives safetensors weights, tokenizer and ``metrics.jsonl``; it loads with ``AutoModelForCausalLM``. Equal
+    inputs on one machine give equal bytes; the order of the examples is one of the inputs.
 
     Args:
         targets: teacher targets in the order of ``examples``; given, the loss mixes in forward KL (``config.kd``).
@@ -76,44 +78,69 @@ def train(
 
     Raises:
         TrainingDataError: when examples, tokenizer, or targets do not fit together.
+        TrainingDivergedError: when the loss is no number any more.
         ModelLoadError: when the student cannot be loaded.
     """
-    import torch
     from transformers import set_seed
 
-    set_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     tokenizer = load_tokenizer(config.student)
-    model = load_model(config.student, config.dtype)
+    _check_targets(targets, examples, tokenizer)
+    set_seed(seed)
+    model = load_model(config.student, _weights_dtype(config))
+    use_cache = model.config.use_cache
     fitting = preflight(examples, tokenizer.eos_token_id, model_max_length(model, config.max_length))
-    per_epoch = sum(len(examples[i].input_ids) for i in fitting)
-    steps_per_epoch = math.ceil(len(fitting) / config.batch_size)
-    num_steps = max(1, round(config.epochs * steps_per_epoch))
-    if token_budget is not None:
-        num_steps = max(1, round(token_budget / per_epoch * steps_per_epoch))
-    trainer = _build_trainer(
-        config, model, tokenizer, [_row(i, examples[i], targets) for i in fitting], out, seed, num_steps, progress
-    )
-    trainer.train()
-    _save(trainer.model, tokenizer, out)
-    history = _history(trainer.state.log_history, per_epoch / steps_per_epoch)
-    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    return TrainResult(len(fitting), num_steps, round(num_steps * per_epoch / steps_per_epoch), history)
+    num_steps = _num_steps(config, [len(examples[i].input_ids) for i in fitting], token_budget)
+    rows = [(i, examples[i]) for i in fitting]
+    with _deterministic():
+        trainer = _build_trainer(config, model, tokenizer, rows, targets, out, seed, num_steps, progress)
+        trainer.train()
+    model.config.use_cache = use_cache  # the trainer switches it off
+    _save(trainer.model, tokenizer, config.dtype, out)
+    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trainer.history))
+    return TrainResult(len(fitting), num_steps, trainer.num_tokens, trainer.history)
 
 
-def _row(index: int, example: Encoded, targets: Targets | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
-    if targets is not None:
-        ids, logp = targets.of(index, example)
-        row["target_ids"], row["target_logp"] = ids.tolist(), logp.astype("float32").tolist()
-    return row
+def _check_targets(targets: Targets | None, examples: Sequence[Encoded], tokenizer: Any) -> None:
+    if targets is None:
+        return
+    if targets.tokenizer != tokenizer_digest(tokenizer):
+        raise TrainingDataError("the teacher targets were captured with another vocabulary than the student's")
+    if len(targets.digests) != len(examples):
+        raise TrainingDataError(f"{len(targets.digests)} teacher targets for {len(examples)} examples")
+    for index, example in enumerate(examples):
+        targets.of(index, example)
+
+
+def _weights_dtype(config: TrainConfig) -> str:
+    """Trained weights are float32: steps of a usual size vanish in bfloat16's rounding. Frozen ones need not be."""
+    return config.dtype if config.lora else "float32"
+
+
+def _num_steps(config: TrainConfig, lengths: Sequence[int], token_budget: int | None) -> int:
+    steps_per_epoch = math.ceil(len(lengths) / config.batch_size)
+    epochs = config.epochs if token_budget is None else token_budget / sum(lengths)
+    return max(1, round(epochs * steps_per_epoch))
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Repeatable kernels where there are any; only while we train, since they slow down everything else."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _build_trainer(
     config: TrainConfig,
     model: Any,
     tokenizer: Any,
-    rows: list[dict[str, Any]],
+    rows: Sequence[tuple[int, Encoded]],
+    targets: Targets | None,
     out: Path,
     seed: int,
     num_steps: int,
@@ -121,34 +148,65 @@ def _build_trainer(
 ) -> Any:
     from datasets import Dataset
     from transformers import TrainerCallback
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
         """TRL's trainer with the distillation term where the batch carries teacher targets."""
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        num_tokens = 0
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.history: list[dict[str, float]] = []
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            self.num_tokens += int(inputs["attention_mask"].sum())
             loss = mixed_loss(model, inputs, config.kd.weight if "target_ids" in inputs else 0.0, num_items_in_batch)
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = (
+                    loss * self.accelerator.num_processes
+                )  # the count is of all processes, their gradients' mean is taken
             return (loss, None) if return_outputs else loss
 
     class Report(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if progress and logs and "loss" in logs:
-                progress(state.global_step, num_steps, float(logs["loss"]))
+        """Every step's figures for ``metrics.jsonl`` and the caller."""
 
-    # TRL logs through accelerate and tqdm; both stay quiet inside our own progress.
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            step, loss = int(state.global_step), float(logs["loss"])
+            if not math.isfinite(loss):
+                raise TrainingDivergedError(
+                    f"the loss is {loss} at step {step} of {num_steps}; lower train.learning_rate"
+                )
+            lr = float(logs["learning_rate"])
+            trainer.history.append({"step": step, "loss": round(loss, 6), "lr": lr, "tokens": trainer.num_tokens})
+            if progress:
+                progress(step, num_steps, loss)
+
+    data = {
+        "input_ids": [example.input_ids for _, example in rows],
+        "labels": [example.labels for _, example in rows],
+        "index": [index for index, _ in rows],
+    }
     trainer = Trainer(
         model=_with_lora(model, config),
         args=_arguments(config, out, seed, num_steps),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_dict(data),
         processing_class=tokenizer,
-        data_collator=lambda batch: collate(batch, tokenizer.pad_token_id),
+        data_collator=lambda batch: collate(batch, tokenizer.pad_token_id, targets),
         callbacks=[Report()],
     )
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
+    # They print; ours is the only progress.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
+
+
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 def _arguments(config: TrainConfig, out: Path, seed: int, num_steps: int) -> Any:
@@ -162,11 +220,11 @@ def _arguments(config: TrainConfig, out: Path, seed: int, num_steps: int) -> Any
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.batch_size // micro,
         learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
+        lr_scheduler_type=_SCHEDULES[config.schedule],
         warmup_steps=round(config.warmup_ratio * num_steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        bf16=config.dtype == "bfloat16" and torch.cuda.is_available(),
+        bf16=config.dtype == "bfloat16",
         gradient_checkpointing=config.gradient_checkpointing,
         max_length=None,  # nothing is ever cut: preflight already dropped what is too long
         packing=False,
@@ -201,17 +259,19 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
     return get_peft_model(model, lora)
 
 
-def collate(batch: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Any]:
+def collate(batch: Sequence[dict[str, Any]], pad_id: int, targets: Targets | None = None) -> dict[str, Any]:
     """Right-pad a batch; teacher targets are concatenated over the supervised positions of the whole batch."""
     import torch
 
     from sft.targets import pad_batch
 
-    tokens, mask, labels = pad_batch([Encoded(r["input_ids"], r["labels"]) for r in batch], pad_id)
+    encoded = [Encoded(row["input_ids"], row["labels"]) for row in batch]
+    tokens, mask, labels = pad_batch(encoded, pad_id)
     out = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
-    if "target_ids" in batch[0]:
-        out["target_ids"] = torch.tensor([position for r in batch for position in r["target_ids"]])
-        out["target_logp"] = torch.tensor([position for r in batch for position in r["target_logp"]])
+    if targets is not None:
+        parts = [targets.of(row["index"], example) for row, example in zip(batch, encoded, strict=True)]
+        out["target_ids"] = torch.cat([torch.from_numpy(ids) for ids, _ in parts])
+        out["target_logp"] = torch.cat([torch.from_numpy(logp) for _, logp in parts])
     return out
 
 
@@ -219,15 +279,14 @@ def mixed_loss(model: Any, inputs: dict[str, Any], kd_weight: float, num_items: 
     """(1 - w) * cross-entropy + w * forward KL, summed over supervised tokens and divided by their global count.
 
     ``num_items`` is the number of supervised tokens of the whole optimizer step, so that gradient accumulation gives
-    exactly the gradient of one large batch. Only supervised positions are passed through the language-model head's
-    softmax.
+    exactly the gradient of one large batch.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
     from sft.losses import forward_kl_with_tail
 
-    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
     next_labels = inputs["labels"][:, 1:]
     supervised = next_labels != IGNORE
     kept = logits[:, :-1][supervised]
@@ -240,23 +299,10 @@ def mixed_loss(model: Any, inputs: dict[str, Any], kd_weight: float, num_items: 
     return loss / torch.as_tensor(count, device=loss.device)
 
 
-def _save(model: Any, tokenizer: Any, out: Path) -> None:
+def _save(model: Any, tokenizer: Any, dtype: str, out: Path) -> None:
+    import torch
+
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.save_pretrained(out)
+    model.to(getattr(torch, dtype)).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    for leftover in ("training_args.bin", "README.md"):  # a pickle with local paths, and a card that is not ours
-        (out / leftover).unlink(missing_ok=True)
-
-
-def _history(log: list[dict[str, float]], tokens_per_step: float) -> list[dict[str, float]]:
-    rows = [row for row in log if "loss" in row and "step" in row]
-    return [
-        {
-            "step": int(row["step"]),
-            "loss": round(float(row["loss"]), 6),
-            "lr": float(row["learning_rate"]),
-            "tokens": round(row["step"] * tokens_per_step),
-        }
-        for row in rows
-    ]

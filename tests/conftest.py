@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from factory import runtime
+
+runtime.prepare()  # before anything imports torch
+
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "recipes" / "quickstart" / "models"
 

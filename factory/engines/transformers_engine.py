@@ -110,11 +110,17 @@ class TransformersEngine:
         seconds = (time.monotonic() - started) / len(requests)
         drawn = dict(zip(fitting, tokens, strict=True))
         return [
-            self._completion(request, len(prompts[i]), drawn.get(i), context, seconds) for i, request in enumerate(requests)
+            self._completion(request, len(prompts[i]), drawn.get(i), context, seconds)
+            for i, request in enumerate(requests)
         ]
 
     def _completion(
-        self, request: Request, num_prompt: int, drawn: tuple[list[int], FinishReason] | None, context: int, seconds: float
+        self,
+        request: Request,
+        num_prompt: int,
+        drawn: tuple[list[int], FinishReason] | None,
+        context: int,
+        seconds: float,
     ) -> Completion:
         if drawn is None:
             message = f"the prompt has {num_prompt} tokens, the model's context only {context}"

@@ -63,13 +63,18 @@ def _environment() -> Environment:
 
 
 def versions(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The factory's version as the run recorded it, and what is installed where this report is written."""
+    """Versions as the run recorded them; what it did not record is what is installed where this report is written."""
     from importlib import metadata
 
-    rows = [("distillation factory", str(manifest.get("factory", "unknown"))), ("python", platform.python_version())]
+    recorded = manifest.get("versions")
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    rows = [
+        ("distillation factory", str(manifest.get("factory", "unknown"))),
+        ("python", str(recorded.get("python", platform.python_version()))),
+    ]
     for package in _PACKAGES:
         try:
-            rows.append((package, metadata.version(package)))
+            rows.append((package, str(recorded.get(package) or metadata.version(package))))
         except metadata.PackageNotFoundError:
             continue
     system = f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}"

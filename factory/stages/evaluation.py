@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.answers import ANSWER_SCHEMA
+from evals.equivalence import same_answers
 from evals.scores import BenchmarkAnswers, score_table
 from factory.context import Context
 from factory.engines.base import SamplingParams
@@ -93,13 +94,14 @@ def scores(ctx: Context, answered: dict[str, Artifact]) -> Artifact:
         "intervals": recipe.eval.intervals.model_dump(mode="json"),
         "roles": [[b.name, b.role] for b in recipe.eval.benchmarks],
         "name": recipe.name,
+        "verify": verify_config_inputs(recipe.verify),
         "seed": recipe.seed,
     }
 
     def fill(folder: Path) -> Ledger:
         benchmarks = [_benchmark_answers(ctx, b, answered) for b in recipe.eval.benchmarks]
         table: dict[str, Any] = {"format": 1, "recipe": recipe.name}
-        table |= score_table(benchmarks, recipe.eval.intervals, seed=recipe.seed)
+        table |= score_table(benchmarks, recipe.eval.intervals, seed=recipe.seed, same=same_answers(recipe.verify))
         write_json(folder / "scores.json", table)
         rows = sum(t.num_rows for b in benchmarks for t in b.answers.values())
         return Ledger("scores", rows, rows)

@@ -55,12 +55,13 @@ def _fill(ctx: Context, folder: Path) -> Ledger:
     rows_in = len(pool) + len(dropped)
     prompts: list[str] = []
     held_total = 0
-    for b in ctx.recipe.eval.benchmarks:
+    for i, b in enumerate(ctx.recipe.eval.benchmarks):
         if isinstance(b.problems, PoolSource):
             questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
             held_total += len(questions)
         else:
-            own = load_problems(b.problems, folder=ctx.folder, limit=_smallest(b.max_questions, ctx.limit))
+            most = _smallest(b.max_questions, ctx.limit)
+            own = load_problems(b.problems, folder=ctx.folder, limit=most, where=f"eval.benchmarks[{i}].problems")
             questions = own.problems
             write_jsonl(folder / f"dropped-{b.name}.jsonl", (asdict(d) for d in own.dropped))
         if not questions:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.filters import well_formed
+from curation.columns import read_traces
+from curation.filters import filter_rows
 from evals.answers import ANSWER_SCHEMA, correctness
 from evals.intervals import bootstrap_mean, paired_difference, wilson_interval
 from factory.context import Context
@@ -102,7 +103,7 @@ def smoke_test(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
         "sampling": recipe.rollouts.model_dump(mode="json", exclude={"num_samples"}),
         "student": ctx.model_id(recipe.train.student),
         "train": recipe.train.model_dump(mode="json", exclude={"student", "methods", "kd", "epochs"}),
-        "format": recipe.curate.require_think_tags,
+        "filters": recipe.curate.model_dump(mode="json", include={"max_tokens", "require_think_tags"}),
     }
 
     def fill(folder: Path) -> Ledger:
@@ -112,28 +113,28 @@ def smoke_test(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
             ctx, teacher, split.problems, sampling, folder / "traces.parquet", f"smoke test: {teacher.name}"
         )
         prompts, responses = _accepted(ctx, folder / "traces.parquet")
+        answered = Usage()
         summary = _summary(teacher, usage, len(responses))
         if responses:
-            summary |= _train_and_answer(ctx, problems, teacher, prompts, responses, folder)
+            summary |= _train_and_answer(ctx, problems, teacher, prompts, responses, folder, answered)
         else:
             write_table(folder / "answers.parquet", ANSWER_SCHEMA, [])
             write_jsonl(folder / "metrics.jsonl", [])
         write_json(folder / "summary.json", summary)
         drops = {"not_accepted": usage.asked - len(responses)}
         notes = usage.notes() | {"money": summary["money"], "train_tokens": summary["train_tokens"]}
+        notes["student_answer_tokens"] = answered.completion_tokens
         return Ledger(f"smoke/{teacher.name}", usage.asked, len(responses), drops, notes)
 
     return ctx.stage(f"smoke/{teacher.name}", SMOKE_VERSION, inputs, fill, part=True)
 
 
 def _accepted(ctx: Context, path: Path) -> tuple[list[str], list[str]]:
-    rows = read_table(path, ["prompt", "response", "outcome", "finish_reason"]).to_pylist()
-    kept = [
-        r
-        for r in rows
-        if r["outcome"] == "correct" and (well_formed(r["response"]) or not ctx.recipe.curate.require_think_tags)
-    ]
-    return [r["prompt"] for r in kept], [r["response"] for r in kept]
+    """(questions, responses) of the traces that would pass the filters of curation."""
+    table = read_table(path)
+    reasons = filter_rows(read_traces(table), ctx.recipe.curate).reasons
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    return table["prompt"].take(kept).to_pylist(), table["response"].take(kept).to_pylist()
 
 
 def _summary(teacher: Teacher, usage: Usage, accepted: int) -> dict[str, Any]:
@@ -155,8 +156,17 @@ def _summary(teacher: Teacher, usage: Usage, accepted: int) -> dict[str, Any]:
 
 
 def _train_and_answer(
-    ctx: Context, problems: Artifact, teacher: Teacher, prompts: list[str], responses: list[str], folder: Path
+    ctx: Context,
+    problems: Artifact,
+    teacher: Teacher,
+    prompts: list[str],
+    responses: list[str],
+    folder: Path,
+    answered: Usage,
 ) -> dict[str, Any]:
+    smoke = ctx.recipe.teachers.smoke
+    # A smaller pool or --limit shrinks the trial as a whole, for all candidates alike.
+    token_budget = round(smoke.train_tokens * len(split_pool(ctx, problems).problems) / smoke.num_problems)
     student = folder / "student"
     examples = encode(ctx.recipe.train.student, prompts, responses)
     trained = run_training(
@@ -164,12 +174,12 @@ def _train_and_answer(
         examples,
         student,
         f"smoke test: train on {teacher.name}",
-        token_budget=ctx.recipe.teachers.smoke.train_tokens,
+        token_budget=token_budget,
     )
     (student / "metrics.jsonl").rename(folder / "metrics.jsonl")
     # The folder's final name says all that the student depends on; this one is used before it has it.
     identity = f"{content_hash(folder.name, length=24)}/{ctx.recipe.train.dtype}"
-    _answer(ctx, problems, str(student), identity, folder, f"smoke test: student of {teacher.name}", Usage())
+    _answer(ctx, problems, str(student), identity, folder, f"smoke test: student of {teacher.name}", answered)
     shutil.rmtree(student)  # a trial of minutes; the answers are what counts
     return {"train_tokens": trained["num_tokens"], "num_examples": trained["num_examples"]}
 
@@ -215,10 +225,14 @@ def _first(ctx: Context) -> dict[str, Any]:
         "reason": "it is the only candidate" if only else "the recipe says teachers.select: first",
         "student_base": None,
         "candidates": [
-            {"name": t.name, "model": getattr(t.engine, "model", ""), "engine": t.engine.kind, "student_score": None}
-            for t in teachers.candidates
+            {"name": t.name, "model": t.engine.model, "engine": t.engine.kind, "student_score": None}
+            for t in ctx.written.teachers.candidates
         ],
     }
+
+
+def _written_model(ctx: Context, name: str) -> str:
+    return next(t.engine.model for t in ctx.written.teachers.candidates if t.name == name)
 
 
 def _compare(ctx: Context, tests: dict[str, Artifact]) -> dict[str, Any]:
@@ -243,7 +257,8 @@ def _compare(ctx: Context, tests: dict[str, Artifact]) -> dict[str, Any]:
         "selected": chosen["name"],
         "select": "smoke",
         "rule": (
-            "best student after equal training tokens; among those not distinguishable from it, the cheapest accepted trace"
+            "best student after equal training tokens;"
+            " among those not distinguishable from it, the cheapest accepted trace"
         ),
         "reason": _reason(best, chosen, tied, scored),
         "student_base": bootstrap_mean(correct[_BASE], intervals, seed=seed).as_dict(),
@@ -282,7 +297,7 @@ def _candidate(ctx: Context, teacher: Teacher, test: Artifact, correct: dict[str
             k: summary[k]
             for k in ("name", "engine", "asked", "accepted", "truncated", "unjudged", "tokens", "seconds", "money")
         },
-        "model": getattr(teacher.engine, "model", ""),
+        "model": _written_model(ctx, teacher.name),
         "acceptance": wilson_interval(accepted, summary["asked"], intervals.level).as_dict(),
         **per,
         "mean_tokens": summary["tokens"] / max(summary["asked"], 1),
