@@ -73,7 +73,7 @@ class Run:
         self._events_before = len(event_lines(workspace))
         self.started = time.monotonic()
         self.first_stage_s: float | None = None
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "factory", "run", *arguments, "--workspace", str(workspace)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -115,17 +115,16 @@ def event_lines(workspace: Path) -> list[str]:
     return paths[0].read_text().split("\n")[:-1] if paths else []
 
 
-def manifest_of(workspace: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Stage key -> its place and ledger."""
+def seconds_by_stage(workspace: Path) -> dict[str, float]:
+    """Stage key -> how long it took, in the order of the flow."""
     [path] = workspace.glob("runs/*/manifest.json")
-    stages: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text())["stages"]
-    return stages
+    return {key: stage["ledger"]["seconds"] for key, stage in json.loads(path.read_text())["stages"].items()}
 
 
 def choose_points(workspace: Path, start_up_s: float, num: int, rng: random.Random) -> list[Point]:
     """``num`` random moments of the finished run in ``workspace``, in order."""
     spans = [(START_UP, start_up_s)]
-    spans += [(key, max(stage["ledger"]["seconds"], 0.01)) for key, stage in manifest_of(workspace).items()]
+    spans += [(key, max(seconds, 0.01)) for key, seconds in seconds_by_stage(workspace).items()]
     ends = list(itertools.accumulate(seconds for _, seconds in spans))
     points = []
     for moment in sorted(rng.uniform(0, ends[-1]) for _ in range(num)):
@@ -151,7 +150,8 @@ def kill_at(run: Run, point: Point) -> Kill | None:
     seen = count_live(run.workspace)
     run.kill()
     events = run.new_events()
-    return Kill(open_stage(events), point.stage, run.first_stage_s, seen, count_dead(run.workspace))
+    resumed = None if run.first_stage_s is None else round(run.first_stage_s, 2)
+    return Kill(open_stage(events), point.stage, resumed, seen, count_dead(run.workspace))
 
 
 def passed(workspace: Path, stage: str) -> bool:
@@ -228,7 +228,7 @@ def main() -> int:
         kills.append(kill)
     last = Run(arguments, killed)
     last_s = last.wait()
-    return report(options, times, kills, last, last_s, time.monotonic() - began, digests(baseline), digests(killed))
+    return report(options, times, kills, last, last_s, time.monotonic() - began, baseline)
 
 
 def report(
@@ -238,10 +238,10 @@ def report(
     last: Run,
     last_s: float,
     all_s: float,
-    expected: dict[str, str],
-    got: dict[str, str],
+    baseline: Path,
 ) -> int:
     """Print what was found; the exit code."""
+    expected, got = digests(baseline), digests(last.workspace)
     resumes = [k.seconds_to_resume for k in kills[1:] if k.seconds_to_resume is not None]
     differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     findings = {
@@ -252,6 +252,7 @@ def report(
         "kills_by_stage": dict(Counter(k.stage for k in kills)),
         "completions_lost": sum(k.lost for k in kills),
         "completions": count_live(last.workspace),
+        "completions_undisturbed": count_live(baseline),
         "seconds_to_resume_median": round(statistics.median(resumes), 2) if resumes else None,
         "seconds_to_resume_max": round(max(resumes), 2) if resumes else None,
         "undisturbed": None if options.baseline else times,

@@ -93,6 +93,7 @@ def _context(
     loaded = load_recipe(recipe, overrides or [])
     with (
         disk_errors(root),
+        _looked_at(root, dry_run) as root,
         Workspace(root) as workspace,
         RolloutStore(workspace.root / "rollouts.sqlite") as store,
         Progress(quiet=quiet) as progress,
@@ -115,6 +116,18 @@ def _context(
             raise
 
 
+@contextmanager
+def _looked_at(root: Path, dry_run: bool) -> Iterator[Path]:
+    """The workspace; an empty one that vanishes again where a dry run would have to make it."""
+    if not dry_run or (root / "store").is_dir():
+        yield root
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def _command() -> list[str]:
     return ["factory", *sys.argv[1:]]
 
@@ -131,7 +144,7 @@ def _check_stage(name: str | None, stages: tuple[str, ...]) -> None:
 def _say_plan(ctx: Any, next_stage: str | None, stages: tuple[str, ...]) -> None:
     for key, artifact in ctx.artifacts.items():
         print(f"done   {key:<18} store/{artifact.path.name}")
-    if next_stage is None or next_stage in ctx.artifacts:
+    if next_stage is None or next_stage in {key.split("/")[0] for key in ctx.artifacts}:
         print("nothing to do")
         return
     print(f"next   {next_stage}")

@@ -66,6 +66,9 @@ class Context:
     shown: set[str] = field(default_factory=set)
     """Names that belong to this run; ``forget_others`` removes what an earlier run left."""
 
+    earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Finished stages of an earlier run with the same settings, which may have gone further than this one."""
+
     @property
     def run_dir(self) -> Path:
         """``WORKSPACE/runs/<recipe name>``."""
@@ -130,7 +133,9 @@ class Context:
 
     def forget_others(self) -> None:
         """Take out of the run's folder what an earlier run with other settings showed there; the store keeps it."""
-        for name in sorted(set(self.published) - self.shown - {"report.html"}):
+        stands_on = {Path(stage["dir"]).name for stage in self.stages().values()}
+        own = self.shown | {name for name, artifact in self.published.items() if artifact in stands_on}
+        for name in sorted(set(self.published) - own - {"report.html"}):
             remove(self.run_dir / name)
             del self.published[name]
             self.progress.line(
@@ -141,11 +146,13 @@ class Context:
     def report_inputs(self) -> str:
         """Identity of all that the report shows."""
         shown = {key: value for key, value in self.published.items() if key != "report.html"}
-        stages = {key: a.id for key, a in self.artifacts.items()}
+        stages = {key: stage["dir"] for key, stage in self.stages().items()}
         return content_hash(__version__, stages, shown, self.written.model_dump(mode="json"), self.limit)
 
     def open_run(self) -> None:
-        """Make the run's folder and write the resolved recipe."""
+        """Make the run's folder and write the resolved recipe. A dry run only looks."""
+        if self.dry_run:
+            return
         self.run_dir.mkdir(parents=True, exist_ok=True)
         manifest = self.run_dir / MANIFEST
         if manifest.is_file():
@@ -153,9 +160,22 @@ class Context:
                 earlier = json.loads(manifest.read_text())
                 self.published = dict(earlier.get("published", {}))
                 self.versions = dict(earlier.get("versions", {}))
-            except (ValueError, AttributeError, TypeError):
+                if earlier.get("settings") == self.settings_id():
+                    self.earlier = {k: s for k, s in earlier["stages"].items() if self.workspace.holds(s["dir"])}
+            except (ValueError, AttributeError, TypeError, KeyError):
                 self.published = {}  # a manifest we cannot read: everything is published again
         self._write_if_changed("recipe.json", self.written.model_dump(mode="json"))
+
+    def settings_id(self) -> str:
+        """Identity of what the user asked for."""
+        return content_hash(self.written.model_dump(mode="json"), self.limit)
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """What this run stands on, and what an earlier one with the same settings and inputs had made behind that."""
+        own = {key: {"dir": f"store/{a.path.name}", "ledger": asdict(a.ledger)} for key, a in self.artifacts.items()}
+        if any(self.earlier.get(key, stage)["dir"] != stage["dir"] for key, stage in own.items()):
+            self.earlier = {}  # a file that the recipe names has changed
+        return own | {key: stage for key, stage in self.earlier.items() if key not in own}
 
     def write_manifest(self) -> None:
         """Say which artifacts this run stands on."""
@@ -168,10 +188,8 @@ class Context:
                 "command": self.command,
                 "versions": self.versions,
                 "limit": self.limit,
-                "stages": {
-                    key: {"dir": f"store/{a.path.name}", "ledger": asdict(a.ledger)}
-                    for key, a in self.artifacts.items()
-                },
+                "settings": self.settings_id(),
+                "stages": self.stages(),
                 "published": self.published,
             },
         )

@@ -53,6 +53,7 @@ def flow(ctx: Context) -> None:
     dataset = curate(ctx, traces, pass_rates)
     methods = ctx.recipe.train.methods
     captured = targets(ctx, dataset, teacher) if "kd" in methods else None
+    ctx.stop_behind("targets")
     students = {m: train_student(ctx, m, dataset, captured if m == "kd" else None) for m in methods}
     ctx.stop_behind("train")
     answered = {"base": answers(ctx, "base", pool, None)}

@@ -126,6 +126,10 @@ class Workspace:
             return None
         return Artifact(key, path, read_ledger(path))
 
+    def holds(self, place: str) -> bool:
+        """Whether ``store/<name>`` is a finished stage's folder."""
+        return (self.root / place / DONE).is_file()
+
     def build(self, key: str, path: Path, fill: Callable[[Path], Ledger]) -> Artifact:
         """Have ``fill`` write the stage's files into a folder that appears under its name only when it is complete.
 
@@ -163,7 +167,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or path
+        place = error.filename2 or error.filename or path  # the second one is where a copy was to go
         if error.errno in _NO_SPACE:
             raise WorkspaceError(
                 f"{place}: no space left on the disk; everything finished so far is kept:"
@@ -184,11 +188,23 @@ def write_json(path: Path, data: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file atomically."""
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8", errors="replace") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    with _removed_on_error(partial):
+        with open(partial, "w", encoding="utf-8", errors="replace") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+
+
+@contextmanager
+def _removed_on_error(partial: Path) -> Iterator[None]:
+    """What could not be completed must not go on filling the disk."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(partial)
+        raise
 
 
 def publish(source: Path, target: Path) -> None:
@@ -197,18 +213,29 @@ def publish(source: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     for left in (partial, old):
         remove(left)
-    if source.is_dir():
-        shutil.copytree(source, partial, copy_function=_link_or_copy)
-    else:
-        _link_or_copy(str(source), str(partial))
+    with _removed_on_error(partial):
+        _copy(source, partial)
+    if source.is_file() and not target.is_dir():
+        partial.replace(target)  # a reader finds the old file or the new one at every moment
+        return
     if target.exists():
         target.rename(old)
     partial.rename(target)
     remove(old)
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    if Path(source).stat().st_size > _LINK_ABOVE_BYTES:
+def _copy(source: Path, target: Path) -> None:
+    """Unlike ``shutil.copytree``, raises the ``OSError`` itself: its number says whether the disk is full."""
+    if not source.is_dir():
+        _link_or_copy(source, target)
+        return
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        _copy(path, target / path.name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    if source.stat().st_size > _LINK_ABOVE_BYTES:
         with contextlib.suppress(OSError):  # not every file system has hard links
             os.link(source, target)
             return

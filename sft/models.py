@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +193,31 @@ def _kwargs(ref: ModelRef) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _load_errors(reference: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    malformed = (ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # by whatever reads the file first
     try:
         yield
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ImportError, RuntimeError, *malformed) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ModelLoadError(f"model {reference!r}: cannot be loaded: {type(error).__name__}: {first}") from error
+        raise ModelLoadError(
+            f"model {reference!r}: cannot be loaded: {type(error).__name__}: {first}\n  expected a model as"
+            " `save_pretrained` writes it (config.json, safetensors weights, tokenizer); fetch or save it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def saving(place: Path) -> Iterator[None]:
+    """safetensors reports a full or read-only disk as an error of its own: make it the system's ``OSError`` again."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(place)) from error
 
 
 @contextlib.contextmanager

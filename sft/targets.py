@@ -16,6 +16,7 @@ import numpy as np
 
 from sft.chat import IGNORE, Encoded
 from sft.errors import TrainingDataError
+from sft.models import saving
 
 FORMAT_VERSION = 1
 
@@ -107,7 +108,8 @@ def save_targets(targets: Targets, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {"ids": targets.ids, "logp": targets.logp, "offsets": targets.offsets}
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "targets.safetensors")
+    with saving(folder):
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "targets.safetensors")
     index = {"format": FORMAT_VERSION, "tokenizer": targets.tokenizer, "digests": targets.digests}
     (folder / "targets.json").write_text(json.dumps(index))
 

@@ -13,7 +13,7 @@ from typing import Any
 from sft.chat import IGNORE, Encoded, tokenizer_digest
 from sft.config import TrainConfig
 from sft.errors import TrainingDataError, TrainingDivergedError
-from sft.models import load_model, load_tokenizer
+from sft.models import load_model, load_tokenizer, saving
 from sft.targets import Targets
 
 
@@ -304,5 +304,10 @@ def _save(model: Any, tokenizer: Any, dtype: str, out: Path) -> None:
 
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.to(getattr(torch, dtype)).save_pretrained(out)
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError:  # the author left sampling settings beside do_sample=false, which cannot be saved
+        model.generation_config.do_sample = True
+    with saving(out):
+        model.to(getattr(torch, dtype)).save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -230,13 +230,28 @@ def results(workspace: Path) -> dict[str, str]:
     return {path: digest for path, digest in found.items() if not path.startswith("student") or "safetensors" in path}
 
 
+def assert_chosen_by_the_rule(table: dict[str, Any]) -> None:
+    """The best student's teacher, or the cheapest of those whose students cannot be told from it."""
+    rows = table["candidates"]
+    best = max(rows, key=lambda row: row["student_score"]["value"])
+    assert best["behind_best"] is None
+    tied = [row for row in rows if row["behind_best"] is None or row["behind_best"]["high"] >= 0]
+    cost = {row["name"]: (row["money_per_accepted"], row["tokens_per_accepted"]) for row in tied}
+    assert table["selected"] == min(cost, key=lambda name: cost[name])
+    assert table["selected"] in table["reason"]
+
+
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own of so many bytes (``512k``); skips where this user may not mount one."""
     folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], capture_output=True, text=True, check=False
-    ) if shutil.which("mount") else None
+    made = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], capture_output=True, text=True, check=False
+        )
+        if shutil.which("mount")
+        else None
+    )
     if made is None or made.returncode:
         pytest.skip(f"no small file system can be mounted here: {made.stderr.strip() if made else 'no mount command'}")
     try:

@@ -42,9 +42,7 @@ def write_jsonl(path: Path, rows: list[Any]) -> None:
 
 def from_file(folder: Path, **problems: Any) -> Path:
     """A recipe whose problems come from ``rows.jsonl`` beside it."""
-    return tiny_recipe(
-        folder, problems={"kind": "file", "path": "rows.jsonl"} | problems, teachers={"select": "first"}
-    )
+    return tiny_recipe(folder, problems={"kind": "file", "path": "rows.jsonl"} | problems, teachers={"select": "first"})
 
 
 def run_until(stage: str, recipe: Path, *args: str | Path) -> Ended:
@@ -338,6 +336,15 @@ def test_a_full_disk_in_the_rollout_store_keeps_what_arrived(tmp_path: Path) -> 
         ended = call_factory("run", recipe, "--workspace", disk, "--until", "rollouts", "--quiet")
         refused(ended, "rollouts.sqlite", "make room", "run again")
         assert list(ledgers(disk)) == ["problems", "teachers"]
+
+
+def test_a_full_disk_while_a_student_is_saved_is_a_message(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path / "r")
+    with small_disk(tmp_path / "disk", "900k") as disk:
+        ended = call_factory("run", recipe, "--workspace", disk, "--until", "teachers", "--quiet")
+        refused(ended, "smoke-terse", "no space left", "make room", "run again")
+        assert list(ledgers(disk)) == ["problems", "smoke/base"]
+        assert not [path.name for path in disk.rglob(".*")]
 
 
 def test_a_read_only_workspace_is_a_message(tmp_path: Path) -> None:

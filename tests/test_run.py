@@ -19,11 +19,11 @@ from flow import (
     NAME,
     RECIPE,
     ROOT,
+    assert_chosen_by_the_rule,
     call_factory,
     digests,
     events,
     ledgers,
-    manifest,
     num_completions,
     results,
     run_dir,
@@ -34,7 +34,6 @@ from flow import (
     tiny_recipe,
     wait_for,
 )
-from loopback_server import Call, LoopbackServer, Reply, chat_reply
 
 from curation.examples import EXAMPLE_SCHEMA
 from factory.sources.split import normalise_prompt
@@ -219,17 +218,6 @@ def test_the_teacher_is_chosen_by_its_student_and_the_figures_are_kept(finished:
     assert {trace["teacher"] for trace in traces} == {table["selected"]}
 
 
-def assert_chosen_by_the_rule(table: dict[str, Any]) -> None:
-    """The best student's teacher, or the cheapest of those whose students cannot be told from it."""
-    rows = table["candidates"]
-    best = max(rows, key=lambda row: row["student_score"]["value"])
-    assert best["behind_best"] is None
-    tied = [row for row in rows if row["behind_best"] is None or row["behind_best"]["high"] >= 0]
-    cost = {row["name"]: (row["money_per_accepted"], row["tokens_per_accepted"]) for row in tied}
-    assert table["selected"] == min(cost, key=lambda name: cost[name])
-    assert table["selected"] in table["reason"]
-
-
 def test_both_candidates_students_get_the_same_number_of_training_tokens(finished: Finished) -> None:
     table = json.loads((stage_dir(finished.workspace, "teachers") / "teachers.json").read_text())
     budget = RECIPE["teachers"]["smoke"]["train_tokens"]
@@ -370,7 +358,7 @@ def test_another_place_for_the_same_models_is_no_change(finished: Finished, tmp_
 
 def test_a_dry_run_lists_what_is_done_and_what_would_be_and_changes_nothing(finished: Finished, tmp_path: Path) -> None:
     workspace = copy_of(finished, tmp_path)
-    before = digests(workspace)
+    before = digests(workspace, "rollouts.sqlite", "runs", "store")
     plain = call_factory("run", finished.recipe, "--workspace", workspace, "--dry-run")
     done = [f"done   {key:<18} store/{name}" for key, name in stage_ids(workspace).items()]
     assert (plain.code, plain.out.splitlines()) == (0, [*done, "nothing to do"])
@@ -380,7 +368,7 @@ def test_a_dry_run_lists_what_is_done_and_what_would_be_and_changes_nothing(fini
     assert (ended.code, ended.out.splitlines()) == (0, [*done[:7], *listed])
     ended = call_factory("run", finished.recipe, "--workspace", workspace, "--dry-run", "--until", "train", *changed)
     assert ended.out.splitlines() == [*done[:7], *listed[:3]]
-    assert digests(workspace) == before
+    assert digests(workspace, "rollouts.sqlite", "runs", "store") == before
 
 
 @pytest.mark.parametrize("until", ["problems", "teachers", "curate", "targets", "train", "answers", "scores"])
@@ -471,7 +459,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(finished: Finished, tmp_p
         process.send_signal(signal.SIGINT)
         code = process.wait(LONG_S)
     text = (tmp_path / "log").read_text()
-    assert code == 130, text
+    assert code in (130, -signal.SIGINT), text  # to a shell both are 130; Python chooses by what was interrupted
     assert "stopped; everything finished is kept. To go on: factory run" in text
     assert str(workspace) in text
     assert "Traceback" not in text
@@ -491,7 +479,8 @@ def test_a_training_that_diverges_is_a_message_and_keeps_the_rest(finished: Fini
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert re.search(r"factory: .*loss.*learning_rate", ended.stderr)
-    assert not (run_dir(workspace) / "report.html").read_text() == ""
+    assert "nothing to do" in call_factory("run", finished.recipe, "--workspace", workspace, "--quiet").out
+    assert results(workspace) == results(finished.workspace)
 
 
 # Looking at a workspace
@@ -535,64 +524,3 @@ def test_the_report_can_be_written_again(finished: Finished, tmp_path: Path) -> 
     ended = call_factory("report", NAME, "--workspace", workspace)
     assert (ended.code, ended.out) == (0, f"report: {page}\n")
     assert page.read_bytes() == before
-
-
-# A server as teacher
-
-
-def solve(call: Call) -> Reply:
-    """What a good teacher would write; every sample in its own words."""
-    start, *steps = re.findall(r"[+-]?\d+", call.prompt)
-    value, lines = int(start), []
-    for step in steps:
-        lines.append(f"{value}{step}={value + int(step)}")
-        value += int(step)
-    greeting = "" if call.body["seed"] % 2 else "0+0=0\n"
-    text = f"<think>{greeting}{chr(10).join(lines)}</think>\\boxed{{{value}}}"
-    return Reply(chat_reply(text, num_prompt_tokens=40, num_tokens=60))
-
-
-def test_servers_as_teachers_are_compared_paid_for_once_and_learned_from(tmp_path: Path) -> None:
-    prices = {"dear": (10.0, 40.0), "cheap": (1.0, 4.0)}
-    with LoopbackServer(solve) as server:
-        engines = [
-            {
-                "kind": "openai",
-                "model": f"{name}-2026-01-01",
-                "base_url": server.url,
-                "price_per_1m_prompt_tokens": prompt,
-                "price_per_1m_completion_tokens": completion,
-            }
-            for name, (prompt, completion) in prices.items()
-        ]
-        candidates = [{"name": name, "engine": engine} for name, engine in zip(prices, engines, strict=True)]
-        recipe = tiny_recipe(
-            tmp_path,
-            problems={"story_share": 0},
-            teachers={"candidates": candidates},
-            train={"methods": ["sft"]},
-        )
-        done = run_factory("run", recipe, "--workspace", "ws", cwd=tmp_path)
-        num_calls = len(server.calls)
-    assert done.returncode == 0, done.stderr
-    workspace = tmp_path / "ws"
-    assert "targets" not in ledgers(workspace)
-    table = json.loads((stage_dir(workspace, "teachers") / "teachers.json").read_text())
-    for row in table["candidates"]:
-        prompt, completion = prices[row["name"]]
-        assert row["accepted"] == row["asked"] == 12
-        assert row["money"] == pytest.approx(12 * (40 * prompt + 60 * completion) / 1e6)
-        assert row["money_per_accepted"] == pytest.approx(row["money"] / 12)
-        assert ledgers(workspace)[f"smoke/{row['name']}"]["notes"]["money"] == row["money"]
-    assert_chosen_by_the_rule(table)
-    prompt, completion = prices[table["selected"]]
-    rollouts = ledgers(workspace)["rollouts"]
-    assert (rollouts["rows_in"], rollouts["kept"]) == (60, 60)
-    assert rollouts["notes"]["money"] == pytest.approx(60 * (40 * prompt + 60 * completion) / 1e6)
-    assert num_calls == 12 + 60  # the chosen one's traces of the smoke test are not asked again
-    rows = [json.loads(line) for line in (run_dir(workspace) / "dataset" / "train.jsonl").read_text().splitlines()]
-    address = server.url.removeprefix("http://").removesuffix("/v1")
-    assert {row["model"] for row in rows} == {f"openai:{table['selected']}-2026-01-01@{address}"}
-    assert manifest(workspace)["versions"]["openai"]
-    again = run_factory("run", recipe, "--workspace", "ws", cwd=tmp_path)  # and no server any more
-    assert "nothing to do" in again.stdout

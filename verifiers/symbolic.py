@@ -107,7 +107,7 @@ def _numeric_core(text: str) -> tuple[str, str | None]:
 
 def _equal(gold: Any, answer: Any) -> bool:
     from math_verify import grader, verify
-    from sympy import Expr, exp, simplify
+    from sympy import Add, Eq, Expr, exp, simplify
     from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
     grader.TIMEOUT_WARNING_SHOWN = True  # the warning is meant for callers without a limit of their own
@@ -116,8 +116,10 @@ def _equal(gold: Any, answer: Any) -> bool:
         same = _same_value(gold, answer)
         if same is not None:
             return same
+    if isinstance(gold, Eq) and isinstance(gold.lhs, Add) and not isinstance(answer, Eq):
+        return False  # math-verify takes a sum of names for a name, and so "f" for "a + b = f"
     if verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True):
-        return not (expressions and _differ_at_a_point(gold, answer))
+        return True
     if expressions and (gold.has(HyperbolicFunction) or answer.has(HyperbolicFunction)):
         return bool(simplify((gold - answer).rewrite(exp)) == 0)
     return False
@@ -141,15 +143,6 @@ def _same_value(gold: Any, answer: Any) -> bool | None:
 
 def _is_finite_number(value: Any) -> bool:
     return all(part.is_Float or part.is_Rational for part in value.as_real_imag())
-
-
-def _differ_at_a_point(gold: Any, answer: Any) -> bool:
-    """Whether two expressions in the same symbols have other values at a point, relative to their size."""
-    from sympy import Rational
-
-    symbols = sorted(gold.free_symbols | answer.free_symbols, key=lambda s: s.name)
-    point = {s: Rational(10 + 7 * i, 11 + 3 * i) for i, s in enumerate(symbols)}
-    return _same_value(gold.subs(point), answer.subs(point)) is False
 
 
 def _parse(text: str, side: str, reading: _Reading) -> Any:

@@ -83,7 +83,7 @@ class Worker:
         try:
             return subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(file)],
-                stdin=subprocess.PIPE,  # never written to: its end of file tells the worker that we are gone
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[file],
                 env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's choices follow the order of its sets
@@ -136,14 +136,11 @@ class Worker:
         self.kill()
         self._connection.close()
         self._theirs.close()
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
 
 
 def serve(file: int) -> None:
-    """Body of the process: verdicts until the parent hangs up."""
+    """Body of the process: verdicts until the parent hangs up (a row under way then still has its time limit)."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _exit_with_parent()
     _limit(resource.RLIMIT_AS, _MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
     from verifiers import build_verifier
@@ -166,18 +163,11 @@ def serve(file: int) -> None:
             connection.send(verifier.verify(task.response, task.gold, task.finish_reason))
 
 
-def _exit_with_parent() -> None:
-    def watch() -> None:
-        os.read(0, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
 def _limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (value, value))
+    with contextlib.suppress(ValueError, OSError):  # macOS has no limit on address space
+        resource.setrlimit(kind, (value, value))
 
 
 def _limit_soft_cpu(seconds: float) -> None:

@@ -89,8 +89,8 @@ class TransformersEngine:
         started = time.monotonic()
         tokenizer, model = self._load_tokenizer(), self._load_model()
         prompts = [tokenizer(r.prompt, add_special_tokens=False)["input_ids"] for r in requests]
-        context = getattr(model.config, "max_position_embeddings", None) or 2**31
-        fitting = [i for i, p in enumerate(prompts) if len(p) < context]
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        fitting = [i for i, p in enumerate(prompts) if 0 < len(p) < context]
         try:
             with torch.inference_mode():
                 tokens = _sample(
@@ -123,10 +123,11 @@ class TransformersEngine:
         seconds: float,
     ) -> Completion:
         if drawn is None:
-            message = f"the prompt has {num_prompt} tokens, the model's context only {context}"
+            message = f"the prompt has {num_prompt} tokens, the model takes 1 to {context - 1}"
             return Completion(request, "", "error", num_prompt, 0, seconds, error=message)
         ids, finish = drawn
-        text = self._tokenizer.decode(ids[:-1] if finish == "stop" else ids, skip_special_tokens=False)
+        shown = ids[:-1] if finish == "stop" else ids
+        text = self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return Completion(request, text, finish, num_prompt, len(ids), seconds)
 
 
@@ -213,6 +214,8 @@ def _choose(logits: Any, params: SamplingParams, uniforms: np.ndarray) -> list[i
     """One token id per row: greedy at temperature 0, else the inverse of the (nucleus) distribution function."""
     import torch
 
+    if bool(torch.isnan(logits).any()):
+        raise EngineError("the model's output is not a number; its weights are damaged or its dtype is too narrow")
     if params.temperature == 0:
         return list(logits.argmax(-1).tolist())
     probs = torch.softmax(logits.double() / params.temperature, dim=-1)

@@ -11,8 +11,9 @@ from factory.context import Context
 from factory.errors import DataError
 from factory.recipe import Benchmark
 from factory.records import Problem
-from factory.sources.config import PoolSource
+from factory.sources.config import PoolSource, ProblemSource
 from factory.sources.load import Dropped, holdout, load_problems, remove_overlap, source_digest
+from factory.sources.result import located
 from factory.tables import read_problems, write_jsonl, write_problems
 from factory.workspace import Artifact, Ledger
 
@@ -24,17 +25,22 @@ def problems(ctx: Context) -> Artifact:
     recipe = ctx.recipe
     inputs = {
         "problems": recipe.problems.model_dump(mode="json", exclude={"path"}),
-        "content": source_digest(recipe.problems, ctx.folder, ctx.file_digest),
-        "benchmarks": [_benchmark_inputs(ctx, b) for b in recipe.eval.benchmarks],
+        "content": _content(ctx, recipe.problems, "problems"),
+        "benchmarks": [_benchmark_inputs(ctx, i, b) for i, b in enumerate(recipe.eval.benchmarks)],
         "seed": recipe.seed,
         "limit": ctx.limit,
     }
     return ctx.stage("problems", VERSION, inputs, lambda folder: _fill(ctx, folder))
 
 
-def _benchmark_inputs(ctx: Context, benchmark: Benchmark) -> dict[str, object]:
-    source = benchmark.problems
-    content = "pool" if isinstance(source, PoolSource) else source_digest(source, ctx.folder, ctx.file_digest)
+def _content(ctx: Context, source: ProblemSource, where: str) -> str:
+    with located(where):
+        return source_digest(source, ctx.folder, ctx.file_digest)
+
+
+def _benchmark_inputs(ctx: Context, index: int, benchmark: Benchmark) -> dict[str, object]:
+    source, where = benchmark.problems, f"eval.benchmarks[{index}].problems"
+    content = "pool" if isinstance(source, PoolSource) else _content(ctx, source, where)
     return {
         "name": benchmark.name,
         "problems": source.model_dump(mode="json", exclude={"path"}),
@@ -57,7 +63,8 @@ def _fill(ctx: Context, folder: Path) -> Ledger:
     held_total = 0
     for i, b in enumerate(ctx.recipe.eval.benchmarks):
         if isinstance(b.problems, PoolSource):
-            questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
+            with located(f"eval.benchmarks[{i}].problems"):
+                questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
             held_total += len(questions)
         else:
             most = _smallest(b.max_questions, ctx.limit)

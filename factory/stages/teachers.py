@@ -27,7 +27,7 @@ from factory.rollouts import Usage, verify_config_inputs
 from factory.stages.evaluation import write_answers
 from factory.stages.problems import load_pool
 from factory.stages.sampling import money, sampling_inputs, student_engine, write_traces
-from factory.stages.training import encode, run_training
+from factory.stages.training import encode, library_errors, run_training
 from factory.tables import read_table, write_jsonl, write_table
 from factory.workspace import Artifact, Ledger, write_json
 
@@ -168,14 +168,10 @@ def _train_and_answer(
     # A smaller pool or --limit shrinks the trial as a whole, for all candidates alike.
     token_budget = round(smoke.train_tokens * len(split_pool(ctx, problems).problems) / smoke.num_problems)
     student = folder / "student"
-    examples = encode(ctx.recipe.train.student, prompts, responses)
-    trained = run_training(
-        ctx,
-        examples,
-        student,
-        f"smoke test: train on {teacher.name}",
-        token_budget=token_budget,
-    )
+    with library_errors():
+        examples = encode(ctx.recipe.train.student, prompts, responses)
+        what = f"smoke test: train on {teacher.name}"
+        trained = run_training(ctx, examples, student, what, token_budget=token_budget)
     (student / "metrics.jsonl").rename(folder / "metrics.jsonl")
     # The folder's final name says all that the student depends on; this one is used before it has it.
     identity = f"{content_hash(folder.name, length=24)}/{ctx.recipe.train.dtype}"

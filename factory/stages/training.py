@@ -14,7 +14,7 @@ from factory.recipe import Teacher
 from factory.tables import read_table
 from factory.workspace import Artifact, Ledger, write_json
 from sft.chat import Encoded, encode_example, tokenizer_digest
-from sft.errors import ModelLoadError, TrainingDataError
+from sft.errors import ModelLoadError, TrainingDataError, TrainingDivergedError
 
 TARGETS_VERSION = 1
 TRAIN_VERSION = 1
@@ -51,7 +51,7 @@ def targets(ctx: Context, dataset: Artifact, teacher: Teacher) -> Artifact:
         from sft.targets import capture, save_targets
 
         prompts, responses = dataset_rows(dataset)
-        with _library_errors():
+        with library_errors():
             examples = encode(recipe.train.student, prompts, responses)
             student_tokenizer = load_tokenizer(recipe.train.student)
             teacher_tokenizer = load_tokenizer(model)
@@ -91,7 +91,7 @@ def train_student(ctx: Context, method: str, dataset: Artifact, captured: Artifa
 
     def fill(folder: Path) -> Ledger:
         prompts, responses = dataset_rows(dataset)
-        with _library_errors():
+        with library_errors():
             examples = encode(config.student, prompts, responses)
             summary = run_training(ctx, examples, folder / "student", f"train {method}", captured=captured)
         (folder / "student" / "metrics.jsonl").rename(folder / "metrics.jsonl")
@@ -145,7 +145,7 @@ def run_training(
     }
 
 
-class _library_errors:  # noqa: N801 - reads as a statement
+class library_errors:  # noqa: N801 - reads as a statement
     """The sft library's errors in the words of the command line."""
 
     def __enter__(self) -> None:
@@ -156,6 +156,8 @@ class _library_errors:  # noqa: N801 - reads as a statement
             raise ModelError(str(error)) from error
         if isinstance(error, TrainingDataError):
             raise DataError(str(error)) from error
+        if isinstance(error, TrainingDivergedError):
+            raise StageError(str(error)) from error
 
 
 def read_summary(artifact: Artifact) -> dict[str, Any]:

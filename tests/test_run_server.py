@@ -1,0 +1,69 @@
+"""A server as teacher, from the smoke test to the scores: compared, paid for once, learned from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from flow import assert_chosen_by_the_rule, ledgers, manifest, run_dir, run_factory, stage_dir, tiny_recipe
+from loopback_server import Call, LoopbackServer, Reply, chat_reply
+
+
+def solve(call: Call) -> Reply:
+    """What a good teacher would write; every sample in its own words."""
+    start, *steps = re.findall(r"[+-]?\d+", call.prompt)
+    value, lines = int(start), []
+    for step in steps:
+        lines.append(f"{value}{step}={value + int(step)}")
+        value += int(step)
+    greeting = "" if call.body["seed"] % 2 else "0+0=0\n"
+    text = f"<think>{greeting}{chr(10).join(lines)}</think>\\boxed{{{value}}}"
+    return Reply(chat_reply(text, num_prompt_tokens=40, num_tokens=60))
+
+
+def test_servers_as_teachers_are_compared_paid_for_once_and_learned_from(tmp_path: Path) -> None:
+    prices = {"dear": (10.0, 40.0), "cheap": (1.0, 4.0)}
+    with LoopbackServer(solve) as server:
+        engines = [
+            {
+                "kind": "openai",
+                "model": f"{name}-2026-01-01",
+                "base_url": server.url,
+                "price_per_1m_prompt_tokens": prompt,
+                "price_per_1m_completion_tokens": completion,
+            }
+            for name, (prompt, completion) in prices.items()
+        ]
+        candidates = [{"name": name, "engine": engine} for name, engine in zip(prices, engines, strict=True)]
+        recipe = tiny_recipe(
+            tmp_path,
+            problems={"story_share": 0},
+            teachers={"candidates": candidates},
+            train={"methods": ["sft"]},
+        )
+        done = run_factory("run", recipe, "--workspace", "ws", cwd=tmp_path)
+        num_calls = len(server.calls)
+    assert done.returncode == 0, done.stderr
+    workspace = tmp_path / "ws"
+    assert "targets" not in ledgers(workspace)
+    table = json.loads((stage_dir(workspace, "teachers") / "teachers.json").read_text())
+    for row in table["candidates"]:
+        prompt, completion = prices[row["name"]]
+        assert row["accepted"] == row["asked"] == 12
+        assert row["money"] == pytest.approx(12 * (40 * prompt + 60 * completion) / 1e6)
+        assert row["money_per_accepted"] == pytest.approx(row["money"] / 12)
+        assert ledgers(workspace)[f"smoke/{row['name']}"]["notes"]["money"] == row["money"]
+    assert_chosen_by_the_rule(table)
+    prompt, completion = prices[table["selected"]]
+    rollouts = ledgers(workspace)["rollouts"]
+    assert (rollouts["rows_in"], rollouts["kept"]) == (60, 60)
+    assert rollouts["notes"]["money"] == pytest.approx(60 * (40 * prompt + 60 * completion) / 1e6)
+    assert num_calls == 12 + 60  # the chosen one's traces of the smoke test are not asked again
+    rows = [json.loads(line) for line in (run_dir(workspace) / "dataset" / "train.jsonl").read_text().splitlines()]
+    address = server.url.removeprefix("http://").removesuffix("/v1")
+    assert {row["model"] for row in rows} == {f"openai:{table['selected']}-2026-01-01@{address}"}
+    assert manifest(workspace)["versions"]["openai"]
+    again = run_factory("run", recipe, "--workspace", "ws", cwd=tmp_path)  # and no server any more
+    assert "nothing to do" in again.stdout
