@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from curation.select import Curated
 from factory.recipe import Recipe
 
+_HUB_TAGS = frozenset(
+    (
+        *("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+        *(
+            "cc-by-nc-4.0",
+            "cc-by-nc-sa-4.0",
+            "gpl-3.0",
+            "lgpl-3.0",
+            "mpl-2.0",
+            "odc-by",
+            "odbl",
+            "openrail",
+            "unlicense",
+        ),
+    )
+)
 
-def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], result: Curated) -> str:
+
+def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], funnel: Sequence[dict[str, Any]]) -> str:
     """Markdown with the YAML header that ``datasets.load_dataset`` and hubs read."""
     licences = Counter(e["licence"] for e in examples)
     header = {
@@ -32,23 +49,29 @@ def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], result: Cur
     ]
     lines += ["every other column says where the row came from, how it was judged, and why it was kept.", ""]
     lines += ["## Funnel", "", "| step | rows in | kept | dropped |", "|---|---|---|---|"]
-    for step in result.funnel:
-        drops = ", ".join(f"{reason} {n}" for reason, n in sorted(step.drops.items())) or "none"
-        lines.append(f"| {step.name} | {step.rows_in} | {step.kept} | {drops} |")
+    for step in funnel:
+        drops = ", ".join(f"{reason} {n}" for reason, n in sorted(step["drops"].items())) or "none"
+        lines.append(f"| {step['name']} | {step['rows_in']} | {step['kept']} | {drops} |")
     lines += ["", "## Sources and licences", "", "| licence | examples |", "|---|---|"]
-    lines += [f"| {name} | {n} |" for name, n in sorted(licences.items())]
+    lines += [f"| {_cell(name)} | {n} |" for name, n in sorted(licences.items())]
     if "unknown" in licences:
         lines += ["", "`unknown` means that the source does not say; nobody has checked it for you."]
     lines += ["", "## Teachers", "", "| teacher | model | examples |", "|---|---|---|"]
     models = {e["teacher"]: e["model"] for e in examples}
-    lines += [f"| {name} | `{models[name]}` | {n} |" for name, n in sorted(teachers.items())]
+    lines += [f"| {name} | `{_cell(models[name])}` | {n} |" for name, n in sorted(teachers.items())]
     lines += ["", "The terms of a teacher model may limit what its output may be used for; they are not recorded here."]
     head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n" + "\n".join(lines) + "\n"
 
 
 def _licence_tag(licences: Counter[str]) -> str:
-    """One licence where all rows agree, else ``other``; an unknown one stays unknown."""
+    """One licence where all rows agree and hubs know its name, else ``other``; an unknown one stays unknown."""
     if "unknown" in licences:
         return "unknown"
-    return next(iter(licences)).lower() if len(licences) == 1 else "other"
+    tag = next(iter(licences)).strip().lower().replace(" ", "-") if len(licences) == 1 else "other"
+    return tag if tag in _HUB_TAGS else "other"
+
+
+def _cell(text: str) -> str:
+    """A source's own words as the cell of a table: one line, no markup."""
+    return html.escape(" ".join(text.split()))[:200].replace("|", "\\|").replace("`", "'")

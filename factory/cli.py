@@ -68,7 +68,7 @@ def run(
     with _context(recipe, set_, workspace, limit=limit, until=until, dry_run=dry_run, quiet=quiet) as ctx:
         outcome = run_flow(ctx)
         if dry_run:
-            _say_plan(ctx, outcome.stopped_at, STAGES)
+            _say_plan(ctx, outcome, STAGES)
             return
         _say_result(ctx, outcome)
 
@@ -141,14 +141,14 @@ def _check_stage(name: str | None, stages: tuple[str, ...]) -> None:
         raise FactoryError(f'--until: unknown stage "{name}"{hint}  known, in order: {", ".join(stages)}')
 
 
-def _say_plan(ctx: Any, next_stage: str | None, stages: tuple[str, ...]) -> None:
+def _say_plan(ctx: Any, outcome: Any, stages: tuple[str, ...]) -> None:
     for key, artifact in ctx.artifacts.items():
         print(f"done   {key:<18} store/{artifact.path.name}")
-    if next_stage is None or next_stage in {key.split("/")[0] for key in ctx.artifacts}:
+    if outcome.done:
         print("nothing to do")
         return
-    print(f"next   {next_stage}")
-    at = stages.index(next_stage.split("/")[0].replace("smoke", "teachers"))
+    print(f"next   {outcome.stopped_at}")
+    at = stages.index(outcome.stopped_at)
     last = stages.index(ctx.until) if ctx.until else len(stages) - 1
     for name in stages[at + 1 : last + 1]:
         if name != "targets" or "kd" in ctx.recipe.train.methods:

@@ -22,7 +22,7 @@ from factory.progress import Progress
 from factory.recipe import Recipe
 from factory.records import content_hash
 from factory.rollout_store import RolloutStore
-from factory.workspace import Artifact, Ledger, Workspace, publish, remove, write_json
+from factory.workspace import Artifact, Ledger, Workspace, publish, remove, write_text_if_changed
 from sft.errors import ModelLoadError
 from sft.models import fingerprint, sha256_file
 
@@ -31,11 +31,12 @@ EVENTS = "events.jsonl"
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The run went as far as it was asked to go (``--until``, ``--dry-run``); ``stage`` is where it ended."""
+    """The run went as far as it was asked to go: behind ``stage`` (``done``), or in a dry run before it."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, *, done: bool = True) -> None:
         super().__init__(stage)
         self.stage = stage
+        self.done = done
 
 
 @dataclass
@@ -66,6 +67,9 @@ class Context:
     shown: set[str] = field(default_factory=set)
     """Names that belong to this run; ``forget_others`` removes what an earlier run left."""
 
+    superseded: list[str] = field(default_factory=list)
+    """Stages of an earlier run of this name with other settings; ``clean`` spares them until this one is through."""
+
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Finished stages of an earlier run with the same settings, which may have gone further than this one."""
 
@@ -81,8 +85,9 @@ class Context:
         inputs: dict[str, Any],
         fill: Callable[[Path], Ledger],
         *,
-        part: bool = False,
+        within: str | None = None,
         show: dict[str, str] | None = None,
+        complete: Callable[[Artifact], None] | None = None,
     ) -> Artifact:
         """The stage's artifact: found, or built by ``fill(folder)``.
 
@@ -90,7 +95,8 @@ class Context:
             key: name of the stage; ``kind/member`` where there are several of a kind.
             version: raise it when the stage's code changes its output.
             inputs: everything else that the output depends on: settings and ids of the artifacts that it reads.
-            part: this artifact only prepares another stage; ``--until`` does not stop behind it.
+            within: the stage of the flow that this artifact prepares; ``--until`` does not stop behind it.
+            complete: called when the copies stand, to write beside them what the artifact does not depend on.
             show: name in the stage's folder -> name under which the run's folder shows a copy.
 
         Raises:
@@ -100,7 +106,7 @@ class Context:
         artifact = self.workspace.finished(key, path)
         if artifact is None:
             if self.dry_run:
-                raise Stopped(key)
+                raise Stopped(within or key.partition("/")[0], done=False)
             self.event("started", stage=key, dir=path.name)
             artifact = self.workspace.build(key, path, fill)
             self.built.append(key)
@@ -112,7 +118,9 @@ class Context:
             self.write_manifest()
             for inner, name in (show or {}).items():
                 self.publish(artifact, inner, name)
-        if not part:
+            if complete:
+                complete(artifact)
+        if within is None:
             self.stop_behind(key)
         return artifact
 
@@ -131,9 +139,11 @@ class Context:
         self.published[name] = artifact.id
         self.write_manifest()
 
-    def forget_others(self) -> None:
+    def forget_others(self, *, complete: bool = False) -> None:
         """Take out of the run's folder what an earlier run with other settings showed there; the store keeps it."""
         stands_on = {Path(stage["dir"]).name for stage in self.stages().values()}
+        if complete:
+            self.superseded = []
         own = self.shown | {name for name, artifact in self.published.items() if artifact in stands_on}
         for name in sorted(set(self.published) - own - {"report.html"}):
             remove(self.run_dir / name)
@@ -160,11 +170,13 @@ class Context:
                 earlier = json.loads(manifest.read_text())
                 self.published = dict(earlier.get("published", {}))
                 self.versions = dict(earlier.get("versions", {}))
-                if earlier.get("settings") == self.settings_id():
+                self.superseded = list(earlier.get("superseded", []))
+                if earlier.get("settings") != self.settings_id():
+                    self.superseded += [s["dir"] for s in earlier["stages"].values()]
+                else:
                     self.earlier = {k: s for k, s in earlier["stages"].items() if self.workspace.holds(s["dir"])}
             except (ValueError, AttributeError, TypeError, KeyError):
                 self.published = {}  # a manifest we cannot read: everything is published again
-        self._write_if_changed("recipe.json", self.written.model_dump(mode="json"))
 
     def settings_id(self) -> str:
         """Identity of what the user asked for."""
@@ -178,7 +190,8 @@ class Context:
         return own | {key: stage for key, stage in self.earlier.items() if key not in own}
 
     def write_manifest(self) -> None:
-        """Say which artifacts this run stands on."""
+        """Say which artifacts this run stands on, and with which recipe."""
+        self._write_if_changed("recipe.json", self.written.model_dump(mode="json"))
         self._write_if_changed(
             MANIFEST,
             {
@@ -191,6 +204,7 @@ class Context:
                 "settings": self.settings_id(),
                 "stages": self.stages(),
                 "published": self.published,
+                "superseded": sorted({d for d in self.superseded if self.workspace.holds(d)}),
             },
         )
 
@@ -212,10 +226,7 @@ class Context:
         self.versions["python"] = platform.python_version()
 
     def _write_if_changed(self, name: str, data: Any) -> None:
-        path = self.run_dir / name
-        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-            write_json(path, data)
+        write_text_if_changed(self.run_dir / name, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to the run's events."""
@@ -239,13 +250,16 @@ class Context:
         known = self.store.known_fingerprint(path)
         if known is None:
             known = sha256_file(path)
-            self.store.record_fingerprint(path, known)
+            if not self.dry_run:
+                self.store.record_fingerprint(path, known)
         return known
 
     def engine_id(self, config: EngineConfig) -> str:
         """Identity of the completions that this engine draws."""
         if isinstance(config, TransformersEngineConfig):
-            return f"{self.model_id(config.model)}/{config.dtype}"
+            from factory.engines.transformers_engine import transformers_identity
+
+            return transformers_identity(config, self.model_id(config.model))
         from factory.engines.openai_engine import openai_identity
 
         return openai_identity(config)

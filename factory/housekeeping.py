@@ -88,8 +88,9 @@ def list_lines(root: Path) -> Iterator[str]:
 def _users(root: Path) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
     for name, manifest in _runs(root).items():
-        for stage in manifest.get("stages", {}).values():
-            users.setdefault(Path(stage["dir"]).name, []).append(name)
+        folders = [stage["dir"] for stage in manifest.get("stages", {}).values()]
+        for folder in [*folders, *manifest.get("superseded", [])]:
+            users.setdefault(Path(folder).name, []).append(name)
     return users
 
 

@@ -53,7 +53,7 @@ class SmokeConfig(_Config):
     num_samples: int = Field(1, ge=1)
     """Traces asked per problem and candidate."""
     train_tokens: int = Field(200_000, ge=100)
-    """Tokens the student is trained on per candidate: equal for all, so that long traces win nothing."""
+    """Tokens of traces (not of questions) a student is trained on: equal for all, so that long traces win nothing."""
     num_questions: int = Field(100, ge=4)
     """Questions the trained student answers, drawn from the problems that no candidate is trained on."""
     eval_samples: int = Field(2, ge=1)
@@ -75,6 +75,10 @@ class TeachersConfig(_Config):
     def _names_differ(cls, value: tuple[Teacher, ...]) -> tuple[Teacher, ...]:
         names = [t.name for t in value]
         for name in names:
+            if name == "base":
+                raise ValueError(
+                    'a candidate cannot be called "base": that is the untrained student; choose another name'
+                )
             if names.count(name) > 1:
                 raise ValueError(f"two candidates are called {name!r}; give each its own name")
         return value

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple
 
 from factory.context import Context
@@ -16,10 +15,12 @@ from factory.errors import EngineError, StageError
 from factory.records import Problem, content_hash
 from factory.rollout_store import RolloutStore
 from factory.tables import in_chunks
-from verifiers import Verdict, VerifierPool, VerifyConfig, VerifyTask
+from verifiers import Outcome, Verdict, VerifierError, VerifierPool, VerifyConfig, VerifyTask
 
 _LOOKUP = 512
+_MOST_PENDING = 4096
 _MAX_FAILED_SHARE = 0.02
+_MAX_UNCHECKED_SHARE = 0.2
 
 
 class Draw(NamedTuple):
@@ -42,6 +43,8 @@ class Usage:
     """Seconds of generation when the completions were first drawn, summed."""
     truncated: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Texts of failed requests."""
 
     def notes(self) -> dict[str, Any]:
         """For a ledger. ``generated`` is left out: it says something of this process, not of the result."""
@@ -52,6 +55,7 @@ class Usage:
             "compute_seconds": round(self.compute_seconds, 2),
             "truncated": self.truncated,
             "outcomes": dict(sorted(self.outcomes.items())),
+            **({"errors": dict(self.errors.most_common(5))} if self.errors else {}),
         }
 
 
@@ -61,7 +65,6 @@ class Judged(NamedTuple):
     draw: Draw
     completion: Completion | None
     verdict: Verdict | None
-    error: str | None
 
 
 def plan_draws(
@@ -105,28 +108,71 @@ def draw_and_judge(
 
     Raises:
         EngineError: when the engine cannot go on; what arrived is kept.
-        StageError: when more than 2 % of the requests failed for other reasons than the model's answer.
+        StageError: when more than 2 % of the requests failed for passing reasons, even when asked again, or when the
+            checker failed on more than 20 % of the answers.
     """
-    verdicts: dict[str, Verdict] = {}
-    failures: dict[str, str] = {}
-    gold = {d.request.key: d.problem.gold for d in draws}
-    with VerifierPool(ctx.recipe.verify) as pool, ctx.progress.task(what, len(draws)) as task:
-        pending: deque[tuple[str, Future[Verdict]]] = deque()
-        for completions in _through_store(engine, ctx.store, [d.request for d in draws], usage):
-            for c in completions:
-                if c.finish_reason == "error":
-                    failures[c.request.key] = c.error or "unknown"
-                else:
-                    row = VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason)
-                    pending.append((row.id, pool.submit(row)))
-            while pending and pending[0][1].done():
-                key, future = pending.popleft()
-                verdicts[key] = future.result()
-            task.advance(len(completions), f"{usage.generated} drawn")
-        verdicts.update((key, future.result()) for key, future in pending)
-    _refuse_many_failures(what, failures, len(draws))
+    failures: dict[str, Completion] = {}
+    try:
+        verdicts = _draw_all(ctx, engine, draws, what, usage, failures)
+    except VerifierError as error:
+        raise StageError(f"{what}: {error}; the completions that arrived are kept, run again to go on") from error
+    _refuse_many_failures(what, failures, verdicts, len(draws))
+    usage.errors.update(c.error or "unknown" for c in failures.values())
     for part in in_chunks(draws, _LOOKUP):
         yield _read_back(ctx.store, part, verdicts, failures, usage)
+
+
+def _draw_all(
+    ctx: Context, engine: Engine, draws: Sequence[Draw], what: str, usage: Usage, failures: dict[str, Completion]
+) -> dict[str, Verdict]:
+    """Verdicts by request key; what failed (asked a second time where that may help) goes to ``failures``."""
+    gold = {d.request.key: d.problem.gold for d in draws}
+    with VerifierPool(ctx.recipe.verify) as pool, ctx.progress.task(what, len(draws)) as task:
+        judging = _Judging(pool)
+        requests = [d.request for d in draws]
+        for completions in _through_store(engine, ctx.store, requests, usage):
+            _sort_out(completions, gold, judging, failures)
+            task.advance(len(completions), f"{usage.generated} drawn")
+        again = [r for r in requests if r.key in failures and not failures[r.key].permanent]
+        if again and len(again) <= max(_MAX_FAILED_SHARE * len(requests), 1):
+            for completions in _through_store(engine, ctx.store, again, usage):
+                for c in completions:
+                    failures.pop(c.request.key, None)
+                _sort_out(completions, gold, judging, failures)
+        return judging.finish()
+
+
+class _Judging:
+    """Rows on their way through the verifier; only so many wait, so that their texts do not pile up."""
+
+    def __init__(self, pool: VerifierPool) -> None:
+        self._pool = pool
+        self._pending: deque[tuple[str, Future[Verdict]]] = deque()
+        self._verdicts: dict[str, Verdict] = {}
+
+    def submit(self, row: VerifyTask) -> None:
+        self._pending.append((row.id, self._pool.submit(row)))
+        while len(self._pending) > _MOST_PENDING or (self._pending and self._pending[0][1].done()):
+            self._take()
+
+    def finish(self) -> dict[str, Verdict]:
+        while self._pending:
+            self._take()
+        return self._verdicts
+
+    def _take(self) -> None:
+        key, future = self._pending.popleft()
+        self._verdicts[key] = future.result()
+
+
+def _sort_out(
+    completions: Sequence[Completion], gold: dict[str, str], judging: _Judging, failures: dict[str, Completion]
+) -> None:
+    for c in completions:
+        if c.finish_reason == "error":
+            failures[c.request.key] = c
+        else:
+            judging.submit(VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason))
 
 
 def _through_store(
@@ -161,17 +207,29 @@ def _generate(engine: Engine, store: RolloutStore, requests: list[Request], usag
         yield completions
 
 
-def _refuse_many_failures(what: str, failures: dict[str, str], total: int) -> None:
-    if len(failures) > max(_MAX_FAILED_SHARE * total, 0):
-        reasons = "; ".join(f"{count}x {text}" for text, count in Counter(failures.values()).most_common(3))
+def _refuse_many_failures(what: str, failures: dict[str, Completion], verdicts: dict[str, Verdict], total: int) -> None:
+    passing = [c.error or "unknown" for c in failures.values() if not c.permanent]
+    if len(passing) > _MAX_FAILED_SHARE * total:
+        reasons = "; ".join(f"{count}x {text}" for text, count in Counter(passing).most_common(3))
         raise StageError(
-            f"{what}: {len(failures)} of {total} requests failed ({reasons}). That is no verdict on the model: the"
+            f"{what}: {len(passing)} of {total} requests failed ({reasons}). That is no verdict on the model: the"
             " answers that arrived are kept, run again to ask only for the others"
+        )
+    unchecked = Counter(v.reason for v in verdicts.values() if v.outcome is Outcome.ERROR)
+    if unchecked.total() > _MAX_UNCHECKED_SHARE * total:
+        raise StageError(
+            f"{what}: the checker failed on {unchecked.total()} of {total} answers ({dict(unchecked)}),"
+            " too many to trust the rest; the completions are kept: raise verify.time_limit_s, or look at the"
+            " references, and run again"
         )
 
 
 def _read_back(
-    store: RolloutStore, part: Sequence[Draw], verdicts: dict[str, Verdict], failures: dict[str, str], usage: Usage
+    store: RolloutStore,
+    part: Sequence[Draw],
+    verdicts: dict[str, Verdict],
+    failures: dict[str, Completion],
+    usage: Usage,
 ) -> list[Judged]:
     rows = []
     for draw, completion in zip(part, store.get([d.request for d in part]), strict=True):
@@ -183,7 +241,7 @@ def _read_back(
                     f"a stored completion disappeared ({key}); is another program changing the workspace?"
                 )
             usage.outcomes["engine_error"] += 1
-            rows.append(Judged(draw, None, None, failures[key]))
+            rows.append(Judged(draw, None, None))
             continue
         verdict = verdicts[key]
         usage.prompt_tokens += completion.num_prompt_tokens
@@ -191,7 +249,7 @@ def _read_back(
         usage.compute_seconds += completion.seconds
         usage.truncated += completion.finish_reason == "length"
         usage.outcomes[verdict.outcome.value] += 1
-        rows.append(Judged(draw, completion, verdict, None))
+        rows.append(Judged(draw, completion, verdict))
     return rows
 
 
@@ -240,11 +298,6 @@ def answer_row(judged: Judged) -> dict[str, Any]:
         "extracted": v.extracted if v else None,
         "seconds": round(c.seconds, 6) if c else 0.0,
     }
-
-
-def flatten(parts: Iterator[list[Judged]]) -> list[Judged]:
-    """All rows at once, for small tables."""
-    return list(chain.from_iterable(parts))
 
 
 def verify_config_inputs(config: VerifyConfig) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from factory.context import Context, Stopped
+from factory.errors import FactoryError, RecipeError
+from factory.preflight import preflight
 from factory.stages.curating import curate
 from factory.stages.evaluation import answers, scores
 from factory.stages.problems import problems
@@ -24,6 +27,8 @@ class Outcome:
     stopped_at: str | None
     """The stage where it was asked to stop, or None when it went through."""
     report: Path | None
+    done: bool = True
+    """False in a dry run that ended before ``stopped_at``, which has work to do."""
 
 
 def run(ctx: Context) -> Outcome:
@@ -32,16 +37,31 @@ def run(ctx: Context) -> Outcome:
     Raises:
         FactoryError: anything that a user can act on; what was finished stays, and running again goes on from there.
     """
+    _refuse_what_would_fail_later(ctx)
     ctx.open_run()
+    stopped_at, done = None, True
     try:
         flow(ctx)
-        stopped_at = None
     except Stopped as stop:
-        stopped_at = stop.stage
+        stopped_at, done = stop.stage, stop.done
+    except FactoryError:
+        if ctx.artifacts and not ctx.dry_run:
+            # What was reached may belong to other settings than the results of an earlier run that stand there.
+            with contextlib.suppress(OSError, FactoryError):  # the disk may be what failed
+                ctx.forget_others()
+                write_report(ctx)
+        raise
     if ctx.dry_run:
-        return Outcome(stopped_at, None)
-    ctx.forget_others()
+        return Outcome(stopped_at, None, done)
+    ctx.forget_others(complete=stopped_at is None)
     return Outcome(stopped_at, write_report(ctx))
+
+
+def _refuse_what_would_fail_later(ctx: Context) -> None:
+    """A missing student or package must not show after the traces were paid for."""
+    found = preflight(ctx.recipe, ctx.folder, ask_servers=False)
+    if found:
+        raise RecipeError("cannot start:\n  " + "\n  ".join(found))
 
 
 def flow(ctx: Context) -> None:

@@ -175,7 +175,8 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise WorkspaceError(
-                f"{place}: cannot be written ({os.strerror(error.errno)}); give a writable folder with --workspace"
+                f"{place}: cannot be used ({os.strerror(error.errno)}); look at the rights of this file or folder,"
+                " or give a writable folder with --workspace"
             ) from error
         raise
 
@@ -183,6 +184,12 @@ def disk_errors(path: Path) -> Iterator[None]:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that readers see the old file or the new one, never a part."""
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def write_text_if_changed(path: Path, text: str) -> None:
+    """Leave the file alone when it says this already."""
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> None:

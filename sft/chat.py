@@ -11,18 +11,37 @@ from sft.errors import TrainingDataError
 IGNORE = -100
 """Label of a token that carries no loss."""
 
+THINK_OPEN = "<think>"
+
+# Two of the largest families write today's date into every prompt: stored completions would be lost at midnight, and a
+# student be taught and scored on different prompts. The line break belongs to the block (the templates are read with
+# trim_blocks), so that the template's own beginning stays as it is.
+_FIXED_CLOCK = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}\n"
+
 
 def render_prompt(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
     """The text a model sees before it answers: the chat so far plus the opening of the assistant's turn.
+
+    A template that asks for today's date (``strftime_now``) is told the same day always: 01 Jan 2025.
 
     Raises:
         TrainingDataError: when the template refuses the messages (for example a system turn it does not know).
     """
     chat = [{"role": role, "content": content} for role, content in messages]
     try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        template = tokenizer.get_chat_template()  # the default one where there are several
+        if "strftime_now" in template:
+            template = _FIXED_CLOCK + template
+        return str(
+            tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=True)
+        )
     except Exception as error:  # templates are programs of the model's author and raise what they like
         raise TrainingDataError(f"the chat template refuses this conversation: {error}") from error
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether a rendered prompt itself opens the reasoning, so that the model only closes it."""
+    return prompt.rstrip().endswith(THINK_OPEN)
 
 
 class Encoded(NamedTuple):
@@ -36,14 +55,23 @@ class Encoded(NamedTuple):
         return hashlib.sha256(repr((self.input_ids, self.labels)).encode()).hexdigest()[:24]
 
 
+def num_supervised(example: Encoded) -> int:
+    """Tokens of the sequence that carry loss. (The first of a sequence cannot: nothing predicts it.)"""
+    return sum(label != IGNORE for label in example.labels[1:])
+
+
 def encode_example(tokenizer: Any, messages: Sequence[tuple[str, str]], response: str) -> Encoded:
     """Prompt and response as one sequence. Loss on the response and on the end-of-sequence token after it.
 
     The prompt is tokenised alone, exactly as it is for sampling; the response follows the generation prompt as the
     model itself would have written it. The template's own rendering of an assistant turn is not used: several
-    templates drop or double reasoning there.
+    templates drop or double reasoning there. Where the prompt already opens the reasoning, the response's own opening
+    tag is left out.
     """
-    prompt_ids = tokenizer(render_prompt(tokenizer, messages), add_special_tokens=False)["input_ids"]
+    prompt = render_prompt(tokenizer, messages)
+    if opens_thinking(prompt) and response.lstrip().startswith(THINK_OPEN):
+        response = response.lstrip().removeprefix(THINK_OPEN).removeprefix("\n")
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
     completion = [*response_ids, tokenizer.eos_token_id]
     return Encoded([*prompt_ids, *completion], [IGNORE] * len(prompt_ids) + completion)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -18,11 +20,15 @@ from typing import Any, Literal
 from sft.errors import ModelLoadError
 
 PACKAGE_PREFIX = "package:"
-WEIGHT_SUFFIXES = (".safetensors", ".gguf")
 _TINY_PARAMETERS = 4_000_000
 _default_threads = 0  # what torch had before the first model was loaded
 
-IDENTITY_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt")
+_READ_BY_FROM_PRETRAINED = (
+    *("config.json", "generation_config.json", "adapter_config.json"),
+    *("tokenizer*.json", "*.model", "vocab*.json", "vocab*.txt", "merges.txt", "tekken.json"),
+    *("special_tokens_map.json", "added_tokens.json", "*.jinja", "chat_template.json"),
+    *("*.safetensors", "*.safetensors.index.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,14 @@ def _in_package(name: str) -> ModelRef:
 
 
 def model_files(ref: ModelRef) -> list[Path]:
-    """The local files that make the model what it is; empty for a hub id."""
+    """The local files that make the model what it is: those ``from_pretrained`` reads; none for a hub id."""
     folder = Path(ref.location)
     if ref.kind == "hub":
         return []
     if ref.kind == "gguf":
         return [folder / str(ref.gguf_file)]
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in IDENTITY_SUFFIXES and _is_identity(p))
-
-
-def _is_identity(path: Path) -> bool:
-    return path.name not in {"train.json", "trainer_state.json", "measured.json"}
+    named = (*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja"))
+    return sorted(p for p in named if p.is_file() and any(p.match(name) for name in _READ_BY_FROM_PRETRAINED))
 
 
 def sha256_file(path: Path) -> str:
@@ -151,7 +154,7 @@ def load_model(reference: str, dtype: str = "float32", device: str | None = None
     kwargs = _kwargs(ref)
     if ref.kind != "gguf":
         kwargs["use_safetensors"] = True
-    with _load_errors(reference), _quiet():
+    with _load_errors(reference), quiet():
         model = AutoModelForCausalLM.from_pretrained(ref.location, dtype=getattr(torch, dtype), **kwargs)
         if ref.kind == "gguf":
             model = _plain_model(model, getattr(torch, dtype))
@@ -221,10 +224,28 @@ def saving(place: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars of other libraries inside ours."""
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
     from transformers.utils import logging as hf_logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hf_logging.disable_progress_bar()
-    yield
+    bar = getattr(gguf_reader, "tqdm", None)  # this one heeds no setting
+    if bar is None:
+        yield
+        return
+    gguf_reader.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = bar
+
+
+def release_memory() -> None:
+    """Free models that only reference cycles keep alive, and give the GPU's cached memory back."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,15 +7,16 @@ over k + 1 outcomes (renormalised top-k makes students over-confident, arXiv 250
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sft.chat import IGNORE, Encoded
+from sft.chat import IGNORE, Encoded, num_supervised
 from sft.errors import TrainingDataError
+from sft.logits import logit_slices
 from sft.models import saving
 
 FORMAT_VERSION = 1
@@ -55,29 +56,31 @@ def capture(
     top_k: int,
     tokenizer: str,
     pad_id: int,
-    batch_size: int = 16,
+    max_batch_tokens: int = 4096,
     on_progress: Callable[[int], None] | None = None,
 ) -> Targets:
-    """Run the teacher over finished examples and keep its distribution at every supervised token."""
+    """Run the teacher over finished examples and keep its distribution at every supervised token.
+
+    Args:
+        max_batch_tokens: tokens of one forward pass, padding included (a longer example has a pass of its own).
+        on_progress: called with the number of examples that were finished since the last call.
+    """
     import torch
 
     device = next(model.parameters()).device
     k = min(top_k, int(model.config.get_text_config().vocab_size))
     ids: list[np.ndarray] = []
     logp: list[np.ndarray] = []
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        tokens, mask, labels = pad_batch(batch, pad_id)
+    for batch in _batches(examples, max_batch_tokens):
+        tokens, mask, labels = (part.to(device) for part in pad_batch(batch, pad_id))
         with torch.inference_mode():
-            logits = model(input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False).logits
-        for row, lab in zip(logits, labels, strict=True):
-            positions = (lab[1:] != IGNORE).nonzero().squeeze(1)  # logits at t predict the token at t + 1
-            top = torch.log_softmax(row[positions.to(device)].float(), dim=-1).topk(k, dim=-1)
-            ids.append(top.indices.to(torch.int32).cpu().numpy())
-            logp.append(top.values.cpu().numpy().astype(np.float16))
+            for logits in logit_slices(model, tokens, mask, predicts_supervised(labels)):
+                top = torch.log_softmax(logits.float(), dim=-1).topk(k, dim=-1)
+                ids.append(top.indices.to(torch.int32).cpu().numpy())
+                logp.append(top.values.cpu().numpy().astype(np.float16))
         if on_progress:
             on_progress(len(batch))
-    counts = [len(part) for part in ids]
+    counts = [num_supervised(e) for e in examples]
     return Targets(
         ids=np.concatenate(ids) if ids else np.zeros((0, k), np.int32),
         logp=np.concatenate(logp) if logp else np.zeros((0, k), np.float16),
@@ -85,6 +88,28 @@ def capture(
         digests=[e.digest() for e in examples],
         tokenizer=tokenizer,
     )
+
+
+def _batches(examples: Sequence[Encoded], max_tokens: int) -> Iterator[list[Encoded]]:
+    """Consecutive examples that, padded to the longest of them, have at most ``max_tokens`` tokens."""
+    batch: list[Encoded] = []
+    width = 0
+    for example in examples:
+        wider = max(width, len(example.input_ids))
+        if batch and wider * (len(batch) + 1) > max_tokens:
+            yield batch
+            batch, wider = [], len(example.input_ids)
+        batch.append(example)
+        width = wider
+    if batch:
+        yield batch
+
+
+def predicts_supervised(labels: Any) -> Any:
+    """Where the next token is supervised: the logits at t predict the token at t + 1. Booleans of ``labels``' shape."""
+    import torch
+
+    return torch.nn.functional.pad(labels[:, 1:] != IGNORE, (0, 1))
 
 
 def pad_batch(batch: Sequence[Encoded], pad_id: int) -> tuple[Any, Any, Any]:

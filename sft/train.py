@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft.chat import IGNORE, Encoded, tokenizer_digest
+from sft.chat import Encoded, num_supervised, tokenizer_digest
 from sft.config import TrainConfig
 from sft.errors import TrainingDataError, TrainingDivergedError
-from sft.models import load_model, load_tokenizer, saving
-from sft.targets import Targets
+from sft.logits import POSITIONS_PER_SLICE, selected_logits
+from sft.models import load_model, load_tokenizer, quiet, release_memory, saving
+from sft.targets import Targets, predicts_supervised
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class TrainResult:
     num_steps: int
     num_tokens: int
     """Tokens seen, prompts included and padding not, summed over steps."""
+    num_supervised_tokens: int
+    """Those of them that carried loss: the responses' and their ends."""
     history: list[dict[str, float]]
 
 
@@ -70,17 +73,36 @@ def train(
     """Train ``config.student`` on ``examples``, shuffled anew by ``seed`` in each epoch, and save it to ``out``.
 
     ``out`` receives safetensors weights, tokenizer and ``metrics.jsonl``; it loads with ``AutoModelForCausalLM``. Equal
-    inputs on one machine give equal bytes; the order of the examples is one of the inputs.
+    inputs on one machine give equal bytes; the order of the examples is one of the inputs. One process uses one GPU,
+    the first visible one; for more, start the process under a distributed launcher. The model's memory is free when
+    this returns.
 
     Args:
         targets: teacher targets in the order of ``examples``; given, the loss mixes in forward KL (``config.kd``).
-        token_budget: stop after about so many tokens instead of after ``config.epochs``.
+        token_budget: in place of ``config.epochs``, so many whole steps that about this number of supervised tokens
+            (those with loss: responses and their ends, every pass over one counted) are seen. Prompts do not count, so
+            that what a student learns from stays equal where prompts differ in length.
 
     Raises:
         TrainingDataError: when examples, tokenizer, or targets do not fit together.
         TrainingDivergedError: when the loss is no number any more.
         ModelLoadError: when the student cannot be loaded.
     """
+    try:
+        return _train(config, examples, out, seed, targets, token_budget, progress)
+    finally:
+        release_memory()  # trainer and callbacks refer to each other
+
+
+def _train(
+    config: TrainConfig,
+    examples: Sequence[Encoded],
+    out: Path,
+    seed: int,
+    targets: Targets | None,
+    token_budget: int | None,
+    progress: Progress | None,
+) -> TrainResult:
     from transformers import set_seed
 
     tokenizer = load_tokenizer(config.student)
@@ -89,7 +111,7 @@ def train(
     model = load_model(config.student, _weights_dtype(config))
     use_cache = model.config.use_cache
     fitting = preflight(examples, tokenizer.eos_token_id, model_max_length(model, config.max_length))
-    num_steps = _num_steps(config, [len(examples[i].input_ids) for i in fitting], token_budget)
+    num_steps = _num_steps(config, [num_supervised(examples[i]) for i in fitting], token_budget)
     rows = [(i, examples[i]) for i in fitting]
     with _deterministic():
         trainer = _build_trainer(config, model, tokenizer, rows, targets, out, seed, num_steps, progress)
@@ -97,7 +119,7 @@ def train(
     model.config.use_cache = use_cache  # the trainer switches it off
     _save(trainer.model, tokenizer, config.dtype, out)
     (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trainer.history))
-    return TrainResult(len(fitting), num_steps, trainer.num_tokens, trainer.history)
+    return TrainResult(len(fitting), num_steps, trainer.num_tokens, trainer.num_supervised_tokens, trainer.history)
 
 
 def _check_targets(targets: Targets | None, examples: Sequence[Encoded], tokenizer: Any) -> None:
@@ -116,9 +138,9 @@ def _weights_dtype(config: TrainConfig) -> str:
     return config.dtype if config.lora else "float32"
 
 
-def _num_steps(config: TrainConfig, lengths: Sequence[int], token_budget: int | None) -> int:
-    steps_per_epoch = math.ceil(len(lengths) / config.batch_size)
-    epochs = config.epochs if token_budget is None else token_budget / sum(lengths)
+def _num_steps(config: TrainConfig, supervised: Sequence[int], token_budget: int | None) -> int:
+    steps_per_epoch = math.ceil(len(supervised) / config.batch_size)
+    epochs = config.epochs if token_budget is None else token_budget / sum(supervised)
     return max(1, round(epochs * steps_per_epoch))
 
 
@@ -155,6 +177,7 @@ def _build_trainer(
         """TRL's trainer with the distillation term where the batch carries teacher targets."""
 
         num_tokens = 0
+        num_supervised_tokens = 0
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -164,6 +187,7 @@ def _build_trainer(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             self.num_tokens += int(inputs["attention_mask"].sum())
+            self.num_supervised_tokens += int(predicts_supervised(inputs["labels"]).sum())
             loss = mixed_loss(model, inputs, config.kd.weight if "target_ids" in inputs else 0.0, num_items_in_batch)
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
                 loss = (
@@ -214,7 +238,7 @@ def _arguments(config: TrainConfig, out: Path, seed: int, num_steps: int) -> Any
     from trl import SFTConfig
 
     micro = config.micro_batch_size or config.batch_size
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(out),
         max_steps=num_steps,
         per_device_train_batch_size=micro,
@@ -242,6 +266,10 @@ def _arguments(config: TrainConfig, out: Path, seed: int, num_steps: int) -> Any
         full_determinism=False,
         loss_type="nll",
     )
+    # Without a launcher the trainer would spread each batch over all visible GPUs in threads (DataParallel): slow, and
+    # the token count that the loss is divided by arrives once per GPU.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _with_lora(model: Any, config: TrainConfig) -> Any:
@@ -282,21 +310,35 @@ def mixed_loss(model: Any, inputs: dict[str, Any], kd_weight: float, num_items: 
     exactly the gradient of one large batch.
     """
     import torch
+    from torch.utils.checkpoint import checkpoint
+
+    labels = inputs["labels"]
+    supervised = predicts_supervised(labels)
+    logits = selected_logits(model, inputs["input_ids"], inputs["attention_mask"], supervised)
+    count = num_items if num_items is not None else supervised.sum()
+    parts = [logits, labels[:, 1:][supervised[:, :-1]]]
+    if kd_weight > 0:
+        if len(logits) != len(inputs["target_ids"]):
+            raise TrainingDataError(f"{len(logits)} supervised tokens but {len(inputs['target_ids'])} teacher targets")
+        parts += [inputs["target_ids"], inputs["target_logp"]]
+    # Computed again on the way back, slice by slice: the losses' own arrays are as large as the logits, each.
+    losses = [
+        checkpoint(_summed_loss, kd_weight, *slices, use_reentrant=False, preserve_rng_state=False)
+        for slices in zip(*(part.split(POSITIONS_PER_SLICE) for part in parts), strict=True)
+    ]
+    loss = torch.stack(losses).sum()
+    return loss / torch.as_tensor(count, device=loss.device)
+
+
+def _summed_loss(kd_weight: float, logits: Any, labels: Any, target_ids: Any = None, target_logp: Any = None) -> Any:
     from torch.nn.functional import cross_entropy
 
     from sft.losses import forward_kl_with_tail
 
-    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
-    next_labels = inputs["labels"][:, 1:]
-    supervised = next_labels != IGNORE
-    kept = logits[:, :-1][supervised]
-    count = num_items if num_items is not None else supervised.sum()
-    loss = (1 - kd_weight) * cross_entropy(kept.float(), next_labels[supervised], reduction="sum")
+    loss = (1 - kd_weight) * cross_entropy(logits.float(), labels, reduction="sum")
     if kd_weight > 0:
-        if len(kept) != len(inputs["target_ids"]):
-            raise TrainingDataError(f"{len(kept)} supervised tokens but {len(inputs['target_ids'])} teacher targets")
-        loss = loss + kd_weight * forward_kl_with_tail(kept, inputs["target_ids"], inputs["target_logp"]).sum()
-    return loss / torch.as_tensor(count, device=loss.device)
+        loss = loss + kd_weight * forward_kl_with_tail(logits, target_ids, target_logp).sum()
+    return loss
 
 
 def _save(model: Any, tokenizer: Any, dtype: str, out: Path) -> None:
@@ -308,6 +350,6 @@ def _save(model: Any, tokenizer: Any, dtype: str, out: Path) -> None:
         model.generation_config.validate(strict=True)
     except ValueError:  # the author left sampling settings beside do_sample=false, which cannot be saved
         model.generation_config.do_sample = True
-    with saving(out):
+    with saving(out), quiet():
         model.to(getattr(torch, dtype)).save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -8,7 +8,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "vllm", "deepspeed", "pyarrow", "pandas", "sympy", "math_verify", "openai", "matplotlib", "numpy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "vllm",
+    "deepspeed",
+    "pyarrow",
+    "pandas",
+    "sympy",
+    "math_verify",
+    "openai",
+    "matplotlib",
+    "numpy",
+}
 PROBE = """
 import json, sys
 sys.argv = {argv!r}
@@ -26,7 +41,11 @@ print("MODULES " + json.dumps([code, sorted({{name.split(".")[0] for name in sys
 
 def loaded_modules(*argv: str) -> tuple[int, set[str]]:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(argv=["factory", *argv])], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROBE.format(argv=["factory", *argv])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     code, modules = json.loads(done.stdout.rsplit("MODULES ", 1)[1])
     return code or 0, set(modules)
@@ -34,7 +53,14 @@ def loaded_modules(*argv: str) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(
     "argv",
-    [(), ("--help",), ("run", "--help"), ("schema",), ("check", "recipes/quickstart.yaml"), ("check", "recipes/gsm8k_local.yaml", "--no-servers")],
+    [
+        (),
+        ("--help",),
+        ("run", "--help"),
+        ("schema",),
+        ("check", "recipes/quickstart.yaml"),
+        ("check", "recipes/gsm8k_local.yaml", "--no-servers"),
+    ],
     ids=lambda argv: " ".join(argv) or "import",
 )
 def test_no_heavy_module_is_imported(argv: tuple[str, ...]) -> None:

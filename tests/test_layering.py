@@ -23,7 +23,9 @@ def test_imports_point_one_way() -> None:
     wrong = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            wrong += [f"{path.relative_to(ROOT)} -> {to}" for to in imported_packages(path) if (package, to) not in ALLOWED]
+            wrong += [
+                f"{path.relative_to(ROOT)} -> {to}" for to in imported_packages(path) if (package, to) not in ALLOWED
+            ]
     assert not wrong, wrong
 
 
@@ -43,5 +45,10 @@ def test_tests_and_recipes_are_not_packages() -> None:
 
 
 def test_files_stay_readable() -> None:
-    long = [str(p.relative_to(ROOT)) for d in (*PACKAGES, "tests") for p in (ROOT / d).rglob("*.py") if len(p.read_text().splitlines()) > 600]
+    long = [
+        str(p.relative_to(ROOT))
+        for d in (*PACKAGES, "tests")
+        for p in (ROOT / d).rglob("*.py")
+        if len(p.read_text().splitlines()) > 600
+    ]
     assert not long, long

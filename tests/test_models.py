@@ -86,18 +86,22 @@ def test_the_fingerprint_follows_the_content_not_the_place(tiny_model: str, copy
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "chat_template.jinja", "tokenizer.json", "generation_config.json"]
+    "name",
+    ["config.json", "model.safetensors", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
+    + ["generation_config.json", "tokenizer.model", "merges.txt", "vocab.json", "special_tokens_map.json"]
+    + ["added_tokens.json", "model.safetensors.index.json", "additional_chat_templates/rag.jinja"],
 )
 def test_the_fingerprint_notices_every_file_that_matters(tiny_model: str, copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
     with open(copy / name, "ab") as file:
         file.write(b" ")
     assert fingerprint(str(copy)) != fingerprint(tiny_model)
 
 
 def test_the_fingerprint_ignores_what_no_model_reads(tiny_model: str, copy: Path) -> None:
-    (copy / "metrics.jsonl").write_text("{}")
-    (copy / "README.md").write_text("read me")
-    (copy / "trainer_state.json").write_text("{}")
+    names = ["metrics.jsonl", "train.jsonl", "trainer_state.json", "summary.json", "README.md", "notes.txt"]
+    for name in [*names, "other.gguf", "pytorch_model.bin", "LICENSE"]:
+        (copy / name).write_text("{}")
     assert fingerprint(str(copy)) == fingerprint(tiny_model)
 
 
@@ -217,9 +221,13 @@ def gguf_copy(tiny_model: str, folder: Path) -> Path:
     return path
 
 
-def test_a_gguf_model_loads_and_can_be_saved_as_safetensors(tiny_model: str, tmp_path: Path) -> None:
+def test_a_gguf_model_loads_silently_and_can_be_saved_as_safetensors(
+    tiny_model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = gguf_copy(tiny_model, tmp_path)
+    capfd.readouterr()
     model = load_model(str(path), device="cpu")
+    assert capfd.readouterr() == ("", "")
     assert fingerprint(str(path)).startswith("sha256:")
     assert load_tokenizer(str(path)).chat_template
     model.save_pretrained(tmp_path / "saved")

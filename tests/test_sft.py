@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import re
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sft.chat import IGNORE, Encoded, encode_example, render_prompt, tokenizer_digest
+from sft.chat import IGNORE, Encoded, encode_example, num_supervised, render_prompt, tokenizer_digest
 from sft.config import KdConfig, LoraConfig, TrainConfig
 from sft.errors import TrainingDataError, TrainingDivergedError
 from sft.models import load_model, load_tokenizer
@@ -19,9 +22,12 @@ from sft.models import load_model, load_tokenizer
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import sft.logits  # noqa: E402
+import sft.train  # noqa: E402
+from sft.logits import selected_logits  # noqa: E402
 from sft.losses import forward_kl_with_tail  # noqa: E402
 from sft.targets import Targets, capture, load_targets, save_targets  # noqa: E402
-from sft.train import TrainResult, collate, mixed_loss, model_max_length, preflight, train  # noqa: E402
+from sft.train import TrainResult, _arguments, collate, mixed_loss, model_max_length, preflight, train  # noqa: E402
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -112,6 +118,50 @@ def test_a_template_that_refuses_a_turn_says_so(tiny_model: str, monkeypatch: py
     monkeypatch.setattr(tokenizer, "chat_template", NO_SYSTEM)
     with pytest.raises(TrainingDataError, match="no system turn here"):
         render_prompt(tokenizer, [("system", "x"), ("user", "1+2")])
+
+
+LLAMA_DATE = (
+    "\n  {%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
+    "{%- endif %}\nToday: {{ date_string }}\n" + CHATML
+)
+SMOL_DATE = "\n\n {% set today = strftime_now('%d %B %Y') -%}\nToday: {{ today }}\n" + CHATML
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("template", [LLAMA_DATE, SMOL_DATE])
+def test_a_prompt_does_not_depend_on_the_day(
+    tiny_model: str, template: str, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    chat = [("user", "1+2")]
+    monkeypatch.setattr(tokenizer, "chat_template", {"default": template, "tool_use": "x"} if several else template)
+    rendered = render_prompt(tokenizer, chat)
+    today = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1+2"}], tokenize=False, add_generation_prompt=True
+    )
+    # Nothing but the date differs, the template's own white space at its beginning included.
+    assert rendered == re.sub(r"Today: .*", "Today: 01 Jan 2025", today) != today
+
+
+def test_several_templates_without_a_default_are_told(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    monkeypatch.setattr(tokenizer, "chat_template", {"rag": CHATML, "tool_use": CHATML})
+    with pytest.raises(TrainingDataError, match="multiple chat templates"):
+        render_prompt(tokenizer, [("user", "1+2")])
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>"])
+@pytest.mark.parametrize("rest", ["1+2=3</think>\\boxed{3}", "\n1+2</think>\\boxed{3}"])
+def test_reasoning_is_opened_once(tiny_model: str, opening: str, rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    monkeypatch.setattr(tokenizer, "chat_template", CHATML.replace("assistant\n", "assistant\n" + opening))
+    encoded = encode_example(tokenizer, [("user", "1+2")], f"<think>\n{rest}")
+    prompt = render_prompt(tokenizer, [("user", "1+2")])
+    assert prompt.endswith(opening)
+    assert tokenizer.decode(encoded.input_ids) == prompt + rest + tokenizer.eos_token
+    closed = encode_example(tokenizer, [("user", "1+2")], rest)  # nothing to take away
+    assert closed == encoded
 
 
 def test_padding_with_the_end_token_does_not_unlearn_the_end(tokenizer: Any, examples: list[Encoded]) -> None:
@@ -234,7 +284,7 @@ def test_captured_targets_belong_to_the_next_token(tokenizer: Any, tiny_teacher:
         if output[-1] == tokenizer.eos_token_id:
             greedy.append(Encoded(output, [IGNORE] * len(prompt) + output[len(prompt) :]))
     assert len(greedy) >= 8
-    targets = capture(teacher, greedy, top_k=5, tokenizer="t", pad_id=tokenizer.pad_token_id, batch_size=5)
+    targets = capture(teacher, greedy, top_k=5, tokenizer="t", pad_id=tokenizer.pad_token_id)
     for i, example in enumerate(greedy):
         ids, logp = targets.of(i, example)
         assert ids[:, 0].tolist() == [label for label in example.labels if label != IGNORE]
@@ -252,6 +302,81 @@ def test_captured_log_probs_are_the_teachers(
             logits = teacher(torch.tensor([examples[i].input_ids])).logits[0, start - 1 : -1]
         expected = torch.log_softmax(logits, -1).gather(-1, torch.from_numpy(ids).long())
         torch.testing.assert_close(torch.from_numpy(logp).float(), expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1, 100, 10**6])
+def test_captured_targets_do_not_depend_on_batches_and_slices(
+    tiny_teacher: str,
+    examples: list[Encoded],
+    captured: Targets,
+    max_batch_tokens: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sft.logits, "POSITIONS_PER_SLICE", 7)
+    heard: list[int] = []
+    again = capture(
+        load_model(tiny_teacher), examples, top_k=8, tokenizer=captured.tokenizer, pad_id=0,
+        max_batch_tokens=max_batch_tokens, on_progress=heard.append,
+    )  # fmt: skip
+    assert sum(heard) == len(examples) and max(heard) == {1: 1, 10**6: len(examples)}.get(max_batch_tokens, max(heard))
+    assert np.array_equal(again.offsets, captured.offsets)
+    np.testing.assert_allclose(again.logp.astype(float), captured.logp.astype(float), rtol=2e-3, atol=2e-3)
+    same = again.ids == captured.ids
+    assert same.mean() > 0.99  # where two are equally likely, rounding orders them
+
+
+def small_models() -> dict[str, Any]:
+    """Models that do something to their logits, or have an output layer unlike Llama's."""
+    import transformers as t
+
+    size = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1}
+    torch.manual_seed(0)
+    gpt2 = t.GPT2Config(vocab_size=60, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    models = {
+        "plain": t.LlamaForCausalLM(t.LlamaConfig(**size)),
+        "soft-capped": t.Gemma2ForCausalLM(t.Gemma2Config(**size, final_logit_softcapping=0.05)),
+        "scaled": t.GraniteForCausalLM(t.GraniteConfig(**size, logits_scaling=8.0)),
+        "multiplied": t.CohereForCausalLM(t.CohereConfig(**{k: v for k, v in size.items() if k != "head_dim"})),
+        "tied": t.GPT2LMHeadModel(gpt2),
+    }
+    models["no output layer"] = t.LlamaForCausalLM(t.LlamaConfig(**size))
+    models["no output layer"].get_output_embeddings = lambda: None
+    return {name: model.eval() for name, model in models.items()}
+
+
+def test_logits_of_some_positions_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sft.logits, "POSITIONS_PER_SLICE", 3)
+    tokens = torch.randint(2, 60, (3, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens)
+    selected = torch.zeros_like(tokens, dtype=torch.bool)
+    selected[0, 2:8] = selected[2, 5:6] = True
+    for name, model in small_models().items():
+        whole = model(input_ids=tokens, attention_mask=mask).logits[selected]
+        some = selected_logits(model, tokens, mask, selected)
+        torch.testing.assert_close(some, whole, msg=name)
+        ours, theirs = (torch.autograd.grad(x.square().sum(), list(model.parameters())) for x in (some, whole))
+        torch.testing.assert_close(ours, theirs, msg=name)
+        with torch.inference_mode():
+            slices = list(sft.logits.logit_slices(model, tokens, mask, selected))
+        assert [len(part) for part in slices] == [3, 3, 1]
+        torch.testing.assert_close(torch.cat(slices), whole, msg=name)
+        torch.testing.assert_close(model(input_ids=tokens, attention_mask=mask).logits[selected], whole, msg=name)
+
+
+def test_the_output_layer_sees_no_position_that_is_not_supervised(
+    tiny_model: str, examples: list[Encoded], captured: Targets
+) -> None:
+    model = load_model(tiny_model)
+    seen: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda _, inputs, out: seen.append(out[..., 0].numel()))
+    rows = [{"input_ids": e.input_ids, "labels": e.labels, "index": i} for i, e in enumerate(examples)]
+    mixed_loss(model, collate(rows, 0, captured), 0.5, None)
+    supervised = sum(num_supervised(e) for e in examples)
+    assert seen == [supervised]
+    seen.clear()
+    capture(model, examples, top_k=2, tokenizer="t", pad_id=0, max_batch_tokens=10**6)
+    assert sum(seen) == 2 + supervised  # two for the trial whether the layer is all there is
 
 
 def test_targets_refuse_other_tokens(examples: list[Encoded], captured: Targets) -> None:
@@ -302,6 +427,7 @@ def test_training_lowers_the_loss_and_counts_what_it_did(
     assert [row["step"] for row in result.history] == [1, 2, 3, 4, 5, 6]
     assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]
     assert result.num_tokens == result.history[-1]["tokens"] == 2 * sum(len(e.input_ids) for e in examples)
+    assert result.num_supervised_tokens == 2 * sum(num_supervised(e) for e in examples) < result.num_tokens
     assert [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] == result.history
 
 
@@ -337,6 +463,33 @@ def test_equal_inputs_give_equal_bytes_and_another_seed_others(
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
     train(config(tiny_model, epochs=2), examples, tmp_path / "other", seed=1)
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
+
+
+def test_the_models_memory_is_free_after_training(
+    tiny_model: str, examples: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def watched(*args: Any) -> Any:
+        model = load_model(*args)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(sft.train, "load_model", watched)
+    gc.disable()  # freed by train itself, not by chance
+    try:
+        train(config(tiny_model), examples[:16], tmp_path, seed=0)
+        assert [reference() for reference in loaded] == [None]
+    finally:
+        gc.enable()
+
+
+def test_one_process_uses_one_gpu(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    arguments = _arguments(config(tiny_model, batch_size=16), tmp_path, seed=0, num_steps=1)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 16)
 
 
 def test_training_leaves_torch_as_it_was(trained: tuple[Path, TrainResult]) -> None:
@@ -384,6 +537,26 @@ def test_the_loss_of_parts_adds_up_to_the_loss_of_the_whole(
     assert float((slope - slope_of_parts).norm() / slope.norm()) < 1e-4
 
 
+def test_the_loss_in_slices_is_the_loss_with_its_gradient(
+    tiny_model: str, examples: list[Encoded], captured: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny_model)
+    rows = [{"input_ids": e.input_ids, "labels": e.labels, "index": i} for i, e in enumerate(examples)]
+    batch = collate(rows, 0, captured)
+    # The plain way: all logits, then the supervised ones.
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    supervised = batch["labels"][:, 1:] != IGNORE
+    cross_entropy = torch.nn.functional.cross_entropy(logits[supervised], batch["labels"][:, 1:][supervised])
+    divergence = forward_kl_with_tail(logits[supervised], batch["target_ids"], batch["target_logp"]).mean()
+    plain = 0.7 * cross_entropy + 0.3 * divergence
+    expected = torch.autograd.grad(plain, list(model.parameters()))
+    for size in (10, 10**6):
+        monkeypatch.setattr(sft.train, "POSITIONS_PER_SLICE", size)
+        loss = mixed_loss(model, batch, 0.3, None)
+        torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.autograd.grad(loss, list(model.parameters())), expected, rtol=1e-3, atol=1e-5)
+
+
 def test_pure_distillation_pulls_the_student_towards_the_teacher(
     tiny_model: str, examples: list[Encoded], captured: Targets, tmp_path: Path
 ) -> None:
@@ -402,11 +575,16 @@ def test_the_weight_mixes_both_losses(tiny_model: str, examples: list[Encoded], 
     assert math.isclose(half, (ce + kl) / 2, rel_tol=1e-5) and ce != kl
 
 
-def test_a_token_budget_sets_the_number_of_steps(tiny_model: str, examples: list[Encoded], tmp_path: Path) -> None:
-    per_epoch = sum(len(e.input_ids) for e in examples)
-    result = train(config(tiny_model, epochs=50), examples, tmp_path, seed=0, token_budget=per_epoch * 4 // 3)
-    assert result.num_steps == 4  # 3 steps an epoch
-    assert abs(result.num_tokens - per_epoch * 4 // 3) < per_epoch / 3
+def test_a_token_budget_sets_the_number_of_steps_by_supervised_tokens(
+    tiny_model: str, tokenizer: Any, examples: list[Encoded], tmp_path: Path
+) -> None:
+    per_epoch = sum(num_supervised(e) for e in examples)
+    longer = [encode_example(tokenizer, [("user", f"{q}+{q}+{q}")], response) for q, response in questions(40)]
+    assert sum(len(e.input_ids) for e in longer) > 1.3 * sum(len(e.input_ids) for e in examples)
+    for name, taught in {"short prompts": examples, "long prompts": longer}.items():
+        result = train(config(tiny_model, epochs=50), taught, tmp_path / name, seed=0, token_budget=per_epoch * 4 // 3)
+        assert result.num_steps == 4  # 3 steps an epoch
+        assert abs(result.num_supervised_tokens - per_epoch * 4 // 3) < per_epoch / 3
 
 
 def test_fractional_epochs_and_the_schedules(tiny_model: str, examples: list[Encoded], tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,20 @@ import pytest
 
 from factory.engines.base import Completion, Request, SamplingParams
 from factory.engines.config import TransformersEngineConfig
-from factory.errors import EngineError, ModelError
+from factory.errors import ModelError
+from sft.chat import encode_example
+from sft.models import fingerprint
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from factory.engines.transformers_engine import TransformersEngine, _choose, _sample  # noqa: E402
+from factory.engines.transformers_engine import (  # noqa: E402
+    ENGINE_VERSION,
+    TransformersEngine,
+    _choose,
+    _sample,
+    transformers_identity,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,7 +73,13 @@ def base(tiny_model: str) -> TransformersEngine:
 
 def test_nothing_is_loaded_before_the_first_request(tiny_model: str) -> None:
     made = engine(tiny_model)
-    assert made._model is None and made._tokenizer is None and made.identity.endswith("/float32")
+    assert made._model is None and made._tokenizer is None
+
+
+def test_the_identity_says_which_weights_arithmetic_and_engine_drew(tiny_model: str) -> None:
+    config = TransformersEngineConfig(model=tiny_model, dtype="bfloat16")
+    assert transformers_identity(config, "sha256:12") == f"sha256:12/bfloat16/e{ENGINE_VERSION}"
+    assert TransformersEngine(config).identity == transformers_identity(config, fingerprint(tiny_model))
 
 
 def test_the_prompt_is_the_models_own_template(base: TransformersEngine) -> None:
@@ -177,10 +193,45 @@ def test_a_tiny_temperature_is_greedy_and_never_fails() -> None:
     assert frequencies(LOGITS, SamplingParams(1e-6, 1.0, 1), 1000)[0] == 1.0
 
 
-@pytest.mark.parametrize("params", [SamplingParams(0.0, 1.0, 1), SamplingParams(1.0, 0.9, 1)])
-def test_a_model_that_gives_no_numbers_is_an_error_not_a_text(params: SamplingParams) -> None:
-    with pytest.raises(EngineError, match="not a number"):
-        _choose(torch.tensor([[0.0, float("nan")]]), params, np.array([0.5]))
+@pytest.mark.parametrize("params", [SamplingParams(0.0, 1.0, 1), SamplingParams(1.0, 0.9, 1), SamplingParams(1.0)])
+def test_rows_without_a_distribution_get_no_token_and_the_others_theirs(params: SamplingParams) -> None:
+    nan, inf = float("nan"), float("inf")
+    sound = [[0.0, 5.0, -inf], [40.0, 0.0, 1.0]]
+    broken = [[0.0, nan, 0.0], [inf, 0.0, 0.0], [-inf, -inf, -inf]]
+    uniforms = np.full(5, 0.5)
+    alone = _choose(torch.tensor(sound), params, uniforms[:2])
+    assert alone == [1, 0]
+    assert _choose(torch.tensor([sound[0], *broken, sound[1]]), params, uniforms) == [1, None, None, None, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_whose_logits_are_no_numbers_is_an_error_and_the_others_go_on(
+    base: TransformersEngine, tiny_model: str, temperature: float
+) -> None:
+    asked = requests(base, 6, temperature)
+    whole = drawn(base, asked)
+    made = engine(tiny_model)
+    model = made._load_model()
+    calls = 0
+
+    def break_row_two(module: Any, inputs: Any, logits: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != 4:  # the fourth token; no row has left the batch by then
+            return None
+        assert len(logits) == 6
+        return logits.index_fill(0, torch.tensor([2]), float("nan"))
+
+    model.get_output_embeddings().register_forward_hook(break_row_two)
+    found = drawn(made, asked)
+    broken = found[asked[2]]
+    assert (broken.finish_reason, broken.text, broken.num_tokens) == ("error", "", 3)
+    assert broken.error is not None and "not a number after 3 tokens" in broken.error and not broken.permanent
+    for request in [*asked[:2], *asked[3:]]:
+        assert (found[request].text, found[request].finish_reason) == (
+            whole[request].text,
+            whole[request].finish_reason,
+        )
 
 
 def test_samples_of_one_prompt_follow_the_models_distribution(base: TransformersEngine) -> None:
@@ -246,6 +297,7 @@ def test_a_prompt_that_does_not_fit_is_an_error_of_its_own(base: TransformersEng
     asked = [with_prompt("1" * 512), *requests(base, 2, temperature=0.0), with_prompt(""), with_prompt("2" * 600)]
     found = drawn(base, asked)
     assert [found[r].finish_reason == "error" for r in asked] == [True, False, False, True, True]
+    assert [found[r].permanent for r in asked] == [True, False, False, True, True]
     assert found[asked[0]].error == "the prompt has 512 tokens, the model takes 1 to 511"
     assert found[asked[1]].text == texts(base, requests(base, 2, temperature=0.0))[0]
 
@@ -263,6 +315,40 @@ def test_closing_drops_the_weights_and_generating_loads_them_again(tiny_model: s
     made = engine(tiny_model)
     asked = requests(made, 2)
     first = texts(made, asked)
-    made.close()
-    assert made._model is None
+    weights = weakref.ref(made._model)
+    gc.disable()  # freed by closing, not by chance
+    try:
+        made._model.itself = made._model  # a cycle, as wrapped models have
+        made.close()
+        assert weights() is None
+    finally:
+        gc.enable()
     assert texts(made, asked) == first
+
+
+OPENS_THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+def test_reasoning_that_the_prompt_opens_is_whole_in_the_text_and_taught_as_it_was_sampled(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (copy / "chat_template.jinja").write_text(OPENS_THINKING)
+    made = engine(str(copy))
+    seen: list[list[int]] = []
+    for completion in drawn(made, requests(made, 8, temperature=0.0)).values():
+        assert completion.request.prompt.endswith("assistant\n<think>\n")
+        assert completion.text.startswith("<think>\n")
+        tokenizer = made._tokenizer
+        encoded = encode_example(tokenizer, completion.request.messages, completion.text)
+        text = completion.request.prompt + completion.text.removeprefix("<think>\n")
+        assert tokenizer.decode(encoded.input_ids) == text + tokenizer.eos_token
+        prompt = tokenizer(completion.request.prompt, add_special_tokens=False)["input_ids"]
+        assert encoded.input_ids[: len(prompt)] == prompt
+        if completion.finish_reason == "stop":
+            seen.append(encoded.input_ids[len(prompt) :])
+            assert len(seen[-1]) == completion.num_tokens
+    assert seen

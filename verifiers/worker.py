@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from verifiers.base import VerifierError, VerifyTask
 from verifiers.config import VerifyConfig
 from verifiers.verdict import Verdict
 
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _MEMORY_BYTES = 4 * 2**30
 _START_LIMIT_S = 120.0
 _WALL_FACTOR = 6
@@ -46,6 +48,11 @@ class WorkerDiedError(Exception):
 
 class WorkerStartError(VerifierError):
     """The process cannot be started at all, whatever the row."""
+
+
+def _without_secrets() -> dict[str, str]:
+    """The environment for a process that reads hostile text: it needs no one's keys."""
+    return {k: v for k, v in os.environ.items() if not _SECRET_NAME.search(k)}
 
 
 class Worker:
@@ -86,7 +93,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[file],
-                env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's choices follow the order of its sets
+                env={**_without_secrets(), "PYTHONHASHSEED": "0"},  # sympy's choices follow the order of its sets
                 process_group=0,  # Ctrl-C is for the parent, which decides
             )
         except OSError as error:

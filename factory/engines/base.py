@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 from factory.records import content_hash
@@ -45,7 +46,7 @@ class Request:
     model: str
     """Identity of the engine's model."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity of the completion in the rollout store."""
         return content_hash(self.model, self.prompt, self.params.identity(), self.sample, self.seed, length=32)
@@ -62,6 +63,8 @@ class Completion:
     num_tokens: int
     seconds: float
     error: str | None = None
+    permanent: bool = False
+    """Of an error: asking again cannot help (prompt longer than the context, refused content)."""
 
 
 class Engine(Protocol):

@@ -141,7 +141,9 @@ def server_message(content: bytes) -> str:
 
 def one_line(text: str) -> str:
     """Text without line breaks, control or broken characters; of megabytes only the beginning."""
-    return re.sub(r"[\x00-\x20\x7f]+", " ", join_surrogates(text[:_MAX_READ])).strip()
+    return re.sub(
+        r"[\x00-\x20\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+", " ", join_surrogates(text[:_MAX_READ])
+    ).strip()
 
 
 def clip(line: str) -> str:

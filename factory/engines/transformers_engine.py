@@ -18,16 +18,18 @@ from factory import runtime
 from factory.engines.base import Completion, FinishReason, Request, SamplingParams
 from factory.engines.config import TransformersEngineConfig
 from factory.errors import EngineError, ModelError
-from sft.chat import render_prompt
+from sft.chat import THINK_OPEN, opens_thinking, render_prompt
 from sft.errors import ModelLoadError, TrainingDataError
-from sft.models import fingerprint, load_model, load_tokenizer
+from sft.models import fingerprint, load_model, load_tokenizer, release_memory
 
+ENGINE_VERSION = 1
+"""Goes up when equal weights, prompt and seed no longer give the text they gave before."""
 _UNIFORMS_PER_REFILL = 256
 
 
 def transformers_identity(config: TransformersEngineConfig, model_fingerprint: str) -> str:
-    """Identity of the completions of a model: its content and its arithmetic."""
-    return f"{model_fingerprint}/{config.dtype}"
+    """Identity of the completions of a model: its content, its arithmetic, and how this engine draws."""
+    return f"{model_fingerprint}/{config.dtype}/e{ENGINE_VERSION}"
 
 
 class TransformersEngine:
@@ -62,8 +64,11 @@ class TransformersEngine:
                 yield self._generate_batch(rows[start : start + self.config.batch_size], params)
 
     def close(self) -> None:
-        """Drop the weights."""
-        self._model = self._tokenizer = None
+        """Drop the weights, and free the GPU's memory that held them."""
+        if self._model is not None:
+            self._model = None
+            release_memory()
+        self._tokenizer = None
 
     def _load_tokenizer(self) -> Any:
         if self._tokenizer is None:
@@ -124,10 +129,18 @@ class TransformersEngine:
     ) -> Completion:
         if drawn is None:
             message = f"the prompt has {num_prompt} tokens, the model takes 1 to {context - 1}"
-            return Completion(request, "", "error", num_prompt, 0, seconds, error=message)
+            return Completion(request, "", "error", num_prompt, 0, seconds, error=message, permanent=True)
         ids, finish = drawn
+        if finish == "error":
+            message = (
+                f"the model's output is not a number after {len(ids)} tokens;"
+                " its weights are damaged or its dtype is too narrow"
+            )
+            return Completion(request, "", "error", num_prompt, len(ids), seconds, error=message)
         shown = ids[:-1] if finish == "stop" else ids
         text = self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if opens_thinking(request.prompt):  # what reads the text wants both tags in it
+            text = f"{THINK_OPEN}\n{text}"
         return Completion(request, text, finish, num_prompt, len(ids), seconds)
 
 
@@ -147,7 +160,10 @@ def _sample(
     pad_id: int,
     context: int,
 ) -> list[tuple[list[int], FinishReason]]:
-    """Token ids per prompt (the stop token included) and why each ended. Finished rows leave the batch."""
+    """Token ids per prompt (the stop token included) and why each ended. Finished rows leave the batch.
+
+    A row whose logits are no numbers ends with "error" and the tokens before.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -176,6 +192,9 @@ def _sample(
         chosen = _choose(logits, params, draws.next(live))
         going = []
         for at, (row, token) in enumerate(zip(live, chosen, strict=True)):
+            if token is None:
+                finish[row] = "error"
+                continue
             out[row].append(token)
             if token in stop_ids:
                 finish[row] = "stop"
@@ -210,12 +229,21 @@ class _Uniforms:
         return np.asarray(self._block[list(rows), self._at - 1])
 
 
-def _choose(logits: Any, params: SamplingParams, uniforms: np.ndarray) -> list[int]:
+def _choose(logits: Any, params: SamplingParams, uniforms: np.ndarray) -> list[int | None]:
+    """One token id per row, or None where no distribution is left (NaN, infinity)."""
+    import torch
+
+    sound = torch.isfinite(logits.amax(-1)).tolist()
+    if not all(sound):
+        logits = torch.where(torch.tensor(sound, device=logits.device).unsqueeze(1), logits, 0.0)
+    ids = _draw(logits, params, uniforms)
+    return [token if fine else None for token, fine in zip(ids, sound, strict=True)]
+
+
+def _draw(logits: Any, params: SamplingParams, uniforms: np.ndarray) -> list[int]:
     """One token id per row: greedy at temperature 0, else the inverse of the (nucleus) distribution function."""
     import torch
 
-    if bool(torch.isnan(logits).any()):
-        raise EngineError("the model's output is not a number; its weights are damaged or its dtype is too narrow")
     if params.temperature == 0:
         return list(logits.argmax(-1).tolist())
     probs = torch.softmax(logits.double() / params.temperature, dim=-1)

@@ -414,7 +414,21 @@ def _cost(run: RunFolder, stage: str) -> Cost:
         completion = _sum(_column_sums(run, stage, f"{n}.parquet", ["num_tokens"])[0] for n in benchmark_names(run))
     if kind == "train" and trained is None:
         trained = _number((run.json(stage, "summary.json") or {}).get("num_tokens"))
+    if money is None and kind in ("rollouts", "smoke"):
+        selected = (run.json("teachers", "teachers.json") or {}).get("selected")
+        teacher = stage.partition("/")[2] if kind == "smoke" else selected
+        money = _price(run, teacher, prompt, completion)
     return Cost(stage, _number(ledger.get("seconds")), prompt, completion, trained, money)
+
+
+def _price(run: RunFolder, teacher: str | None, prompt: float | None, completion: float | None) -> float | None:
+    """Tokens at the prices that the recipe gives for this teacher; None for one without prices."""
+    candidates = run.recipe["teachers"]["candidates"] if run.recipe else []
+    engine: Mapping[str, Any] = next((c["engine"] for c in candidates if c["name"] == teacher), {})
+    prices = engine.get("price_per_1m_prompt_tokens"), engine.get("price_per_1m_completion_tokens")
+    if not any(prices) or prompt is None or completion is None:
+        return None
+    return (prompt * (prices[0] or 0.0) + completion * (prices[1] or 0.0)) / 1e6
 
 
 def total_cost(costs: Sequence[Cost]) -> Cost:

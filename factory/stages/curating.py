@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from factory.context import Context
 from factory.errors import StageError
 from factory.stages.sampling import pass_counts
 from factory.tables import read_table, write_jsonl
-from factory.workspace import Artifact, Ledger, write_json
+from factory.workspace import Artifact, Ledger, write_json, write_text_if_changed
 
 VERSION = 1
 
@@ -26,7 +27,6 @@ def curate(ctx: Context, traces: Artifact, difficulty: Artifact) -> Artifact:
         "difficulty": difficulty.id,
         "curate": recipe.curate.model_dump(mode="json"),
         "seed": recipe.seed,
-        "card": [recipe.name, recipe.description],
     }
 
     def fill(folder: Path) -> Ledger:
@@ -42,7 +42,6 @@ def curate(ctx: Context, traces: Artifact, difficulty: Artifact) -> Artifact:
         rows = chosen.to_pylist()
         pq.write_table(chosen, dataset / "train.parquet", compression="zstd")
         write_jsonl(dataset / "train.jsonl", rows)
-        (dataset / "README.md").write_text(dataset_card(recipe, rows, result), encoding="utf-8")
         pq.write_table(result.rows, folder / "rows.parquet", compression="zstd")
         write_json(folder / "funnel.json", funnel)
         drops: dict[str, int] = {}
@@ -51,4 +50,14 @@ def curate(ctx: Context, traces: Artifact, difficulty: Artifact) -> Artifact:
                 drops[reason] = drops.get(reason, 0) + count
         return Ledger("curate", table.num_rows, chosen.num_rows, drops)
 
-    return ctx.stage("curate", VERSION, inputs, fill, show={"dataset": "dataset"})
+    return ctx.stage(
+        "curate", VERSION, inputs, fill, show={"dataset": "dataset"}, complete=lambda a: write_card(ctx, a)
+    )
+
+
+def write_card(ctx: Context, curated: Artifact) -> None:
+    """The card beside the published data: it names the run, which the data themselves do not depend on."""
+    columns = ["problem_id", "teacher", "model", "licence"]
+    rows = read_table(curated.path / "dataset" / "train.parquet", columns).to_pylist()
+    funnel = json.loads((curated.path / "funnel.json").read_text())
+    write_text_if_changed(ctx.run_dir / "dataset" / "README.md", dataset_card(ctx.recipe, rows, funnel))

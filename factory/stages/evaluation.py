@@ -10,8 +10,7 @@ from evals.answers import ANSWER_SCHEMA
 from evals.equivalence import same_answers
 from evals.scores import BenchmarkAnswers, score_table
 from factory.context import Context
-from factory.engines.base import SamplingParams
-from factory.engines.config import TransformersEngineConfig
+from factory.engines.base import Engine, SamplingParams
 from factory.recipe import Benchmark
 from factory.records import Problem
 from factory.rollouts import Usage, answer_row, draw_and_judge, plan_draws, verify_config_inputs
@@ -27,12 +26,12 @@ SCORES_VERSION = 1
 def answers(ctx: Context, model: str, problems: Artifact, student: Artifact | None) -> Artifact:
     """One table of judged answers per benchmark. ``student`` None is the base model."""
     config = student_engine(ctx, str(student.path / "student") if student else ctx.recipe.train.student)
-    # A trained student is what its training stage says, so its weights need not be read to know them.
-    identity = f"{student.id}/{config.dtype}" if student else ctx.engine_id(config)
+    settings = ctx.recipe.eval
     inputs = {
         "problems": problems.id,
-        "model": identity,
-        "eval": ctx.recipe.eval.model_dump(mode="json", exclude={"intervals"}),
+        "model": ctx.engine_id(config),  # by content, so that answers never outlive the weights that gave them
+        "eval": settings.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"}),
+        "samples": [[b.name, b.num_samples] for b in settings.benchmarks],
         "template": ctx.recipe.prompt_template,
         "seed": ctx.recipe.seed,
         "verify": verify_config_inputs(ctx.recipe.verify),
@@ -40,19 +39,10 @@ def answers(ctx: Context, model: str, problems: Artifact, student: Artifact | No
 
     def fill(folder: Path) -> Ledger:
         usage = Usage()
-        for benchmark in ctx.recipe.eval.benchmarks:
-            questions = load_questions(problems, benchmark.name)
-            what = f"{model} on {benchmark.name}"
-            write_answers(
-                ctx,
-                config,
-                identity,
-                questions,
-                benchmark.num_samples,
-                folder / f"{benchmark.name}.parquet",
-                what,
-                usage,
-            )
+        with ctx.engine(config) as engine:
+            for b in settings.benchmarks:
+                questions, what = load_questions(problems, b.name), f"{model} on {b.name}"
+                write_answers(ctx, engine, questions, b.num_samples, folder / f"{b.name}.parquet", what, usage)
         judged = usage.outcomes["correct"] + usage.outcomes["incorrect"]
         drops = {outcome: n for outcome, n in usage.outcomes.items() if outcome not in ("correct", "incorrect")}
         return Ledger(f"answers/{model}", usage.asked, judged, drops, usage.notes())
@@ -62,8 +52,7 @@ def answers(ctx: Context, model: str, problems: Artifact, student: Artifact | No
 
 def write_answers(
     ctx: Context,
-    config: TransformersEngineConfig,
-    identity: str,
+    engine: Engine,
     questions: Sequence[Problem],
     num_samples: int,
     path: Path,
@@ -72,18 +61,17 @@ def write_answers(
 ) -> None:
     """Have a model answer questions under the recipe's eval settings."""
     settings = ctx.recipe.eval
-    with ctx.engine(config, identity) as engine:
-        draws = plan_draws(
-            engine,
-            questions,
-            template=ctx.recipe.prompt_template,
-            system_prompt=None,
-            params=SamplingParams(settings.temperature, settings.top_p, settings.max_tokens),
-            num_samples=num_samples,
-            seed=ctx.recipe.seed,
-        )
-        parts = draw_and_judge(ctx, engine, draws, what, usage)
-        write_table(path, ANSWER_SCHEMA, ([answer_row(j) for j in part] for part in parts))
+    draws = plan_draws(
+        engine,
+        questions,
+        template=ctx.recipe.prompt_template,
+        system_prompt=None,
+        params=SamplingParams(settings.temperature, settings.top_p, settings.max_tokens),
+        num_samples=num_samples,
+        seed=ctx.recipe.seed,
+    )
+    parts = draw_and_judge(ctx, engine, draws, what, usage)
+    write_table(path, ANSWER_SCHEMA, ([answer_row(j) for j in part] for part in parts))
 
 
 def scores(ctx: Context, answered: dict[str, Artifact]) -> Artifact:

@@ -10,7 +10,7 @@ from pathlib import Path
 from factory.context import Context
 from factory.errors import DataError
 from factory.recipe import Benchmark
-from factory.records import Problem
+from factory.records import Problem, content_hash
 from factory.sources.config import PoolSource, ProblemSource
 from factory.sources.load import Dropped, holdout, load_problems, remove_overlap, source_digest
 from factory.sources.result import located
@@ -60,20 +60,21 @@ def _fill(ctx: Context, folder: Path) -> Ledger:
     pool, dropped = list(loaded.problems), list(loaded.dropped)
     rows_in = len(pool) + len(dropped)
     prompts: list[str] = []
-    held_total = 0
+    held_total = num_questions = 0
     for i, b in enumerate(ctx.recipe.eval.benchmarks):
         if isinstance(b.problems, PoolSource):
             with located(f"eval.benchmarks[{i}].problems"):
                 questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
             held_total += len(questions)
         else:
-            most = _smallest(b.max_questions, ctx.limit)
-            own = load_problems(b.problems, folder=ctx.folder, limit=most, where=f"eval.benchmarks[{i}].problems")
-            questions = own.problems
+            own = load_problems(b.problems, folder=ctx.folder, where=f"eval.benchmarks[{i}].problems")
+            questions = _choose(own.problems, _smallest(b.max_questions, ctx.limit), ctx.recipe.seed)
+            prompts += [q.prompt for q in own.problems]  # also those not asked: a later run may ask them
             write_jsonl(folder / f"dropped-{b.name}.jsonl", (asdict(d) for d in own.dropped))
         if not questions:
             raise DataError(f"eval.benchmarks: {b.name!r} has no questions")
         write_problems(folder / "benchmarks" / f"{b.name}.parquet", questions)
+        num_questions += len(questions)
         prompts += [q.prompt for q in questions]
     pool, overlapping = remove_overlap(pool, prompts)
     dropped += overlapping
@@ -83,7 +84,15 @@ def _fill(ctx: Context, folder: Path) -> Ledger:
     drops: Counter[str] = Counter(d.reason for d in dropped)
     if held_total:
         drops["held_out_for_benchmark"] += held_total
-    return Ledger("problems", rows_in, len(pool), dict(drops), {"benchmark_questions": len(prompts)})
+    return Ledger("problems", rows_in, len(pool), dict(drops), {"benchmark_questions": num_questions})
+
+
+def _choose(questions: Sequence[Problem], num: int | None, seed: int) -> list[Problem]:
+    """A seeded choice by id: files are sorted by topic or level, so the first rows would be no sample."""
+    if num is None or num >= len(questions):
+        return list(questions)
+    chosen = {q.id for q in sorted(questions, key=lambda q: content_hash("benchmark", seed, q.id))[:num]}
+    return [q for q in questions if q.id in chosen]
 
 
 def _smallest(*limits: int | None) -> int | None:

@@ -13,10 +13,11 @@ from factory.engines.config import TransformersEngineConfig
 from factory.errors import StageError
 from factory.recipe import SamplingConfig, Teacher
 from factory.records import Problem
-from factory.rollouts import Usage, draw_and_judge, flatten, plan_draws, trace_row, verify_config_inputs
+from factory.rollouts import Usage, draw_and_judge, plan_draws, trace_row, verify_config_inputs
 from factory.stages.problems import load_pool
 from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA, read_table, write_table
 from factory.workspace import Artifact, Ledger
+from verifiers import Outcome
 
 ROLLOUTS_VERSION = 1
 DIFFICULTY_VERSION = 1
@@ -37,7 +38,6 @@ def sampling_inputs(ctx: Context, teacher: Teacher) -> dict[str, Any]:
     return {
         "teacher": teacher.name,
         "engine": ctx.engine_id(teacher.engine),
-        "batch_size": getattr(teacher.engine, "batch_size", None),
         "system_prompt": teacher.system_prompt,
         "template": ctx.recipe.prompt_template,
         "seed": ctx.recipe.seed,
@@ -84,16 +84,9 @@ def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
                 f" ({dict(usage.outcomes)}); look at the answers and at verify.kind, or choose another teacher"
             )
         drops = {outcome: n for outcome, n in usage.outcomes.items() if outcome != "correct"}
-        return Ledger("rollouts", usage.asked, correct, drops, usage.notes() | {"money": money(teacher, usage)})
+        return Ledger("rollouts", usage.asked, correct, drops, usage.notes())
 
     return ctx.stage("rollouts", ROLLOUTS_VERSION, inputs, fill)
-
-
-def money(teacher: Teacher, usage: Usage) -> float:
-    """Price of the tokens by the engine's price list; 0 for a local model."""
-    prompt = getattr(teacher.engine, "price_per_1m_prompt_tokens", 0.0)
-    completion = getattr(teacher.engine, "price_per_1m_completion_tokens", 0.0)
-    return round((usage.prompt_tokens * prompt + usage.completion_tokens * completion) / 1e6, 6)
 
 
 def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
@@ -103,7 +96,6 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
     inputs = {
         "traces": traces.id,
         "student": ctx.engine_id(student),
-        "batch_size": student.batch_size,
         "sampling": recipe.difficulty.model_dump(mode="json"),
         "template": recipe.prompt_template,
         "seed": recipe.seed,
@@ -125,11 +117,12 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
                 num_samples=recipe.difficulty.num_samples,
                 seed=recipe.seed,
             )
-            for judged in flatten(draw_and_judge(ctx, engine, draws, "student pass rate", usage)):
-                k_n = counts.setdefault(judged.draw.problem.id, [0, 0])
-                outcome = judged.verdict.outcome.value if judged.verdict else "error"
-                k_n[0] += outcome == "correct"
-                k_n[1] += outcome in ("correct", "incorrect")
+            for part in draw_and_judge(ctx, engine, draws, "student pass rate", usage):
+                for judged in part:
+                    k_n = counts.setdefault(judged.draw.problem.id, [0, 0])
+                    outcome = judged.verdict.outcome if judged.verdict else Outcome.ERROR
+                    k_n[0] += outcome is Outcome.CORRECT
+                    k_n[1] += outcome in (Outcome.CORRECT, Outcome.INCORRECT)
         rows = [_pass_rate_row(problem_id, k, n) for problem_id, (k, n) in counts.items()]
         write_table(folder / "pass_rates.parquet", PASS_RATE_SCHEMA, [rows])
         return Ledger("difficulty", len(pool), len(rows), {"no_correct_trace": len(pool) - len(rows)}, usage.notes())

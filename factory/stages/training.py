@@ -141,6 +141,7 @@ def run_training(
         "num_examples": result.num_examples,
         "num_steps": result.num_steps,
         "num_tokens": result.num_tokens,
+        "num_supervised_tokens": result.num_supervised_tokens,
         "dropped_too_long": len(examples) - result.num_examples,
     }
 
