@@ -57,7 +57,8 @@ class TrainConfig(_Config):
     max_length: int | None = Field(default=None, ge=8)
     """Longest training sequence in tokens; a longer example is dropped, never cut. Default: the student's limit."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Activations during training, and the saved student. (Weights that are trained stay in float32 meanwhile.)"""
+    """Activations during training, and the saved student. (Weights that are trained stay in float32 meanwhile; frozen
+    ones beside ``lora`` take this type.) On a CPU without bfloat16 instructions float32 is several times faster."""
     gradient_checkpointing: bool = False
     """Trade compute for memory."""
     lora: LoraConfig | None = None
