@@ -162,7 +162,7 @@ def _sample(
 ) -> list[tuple[list[int], FinishReason]]:
     """Token ids per prompt (the stop token included) and why each ended. Finished rows leave the batch.
 
-    A row whose logits are no numbers ends with "error" and the tokens before.
+    Equal prompts are read once and share what was computed from there on as copies. A row whose logits are no numbers ends with "error" and the tokens before.
     """
     import torch
     from transformers import DynamicCache
@@ -171,8 +171,10 @@ def _sample(
         return []
     device = next(model.parameters()).device
     width = max(len(p) for p in prompts)
-    ids = torch.tensor([[pad_id] * (width - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    place = {p: i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    copies: Any = torch.tensor([place[tuple(p)] for p in prompts], device=device)
+    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in place], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in place], device=device)
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
     limits = [min(params.max_tokens, context - len(p)) for p in prompts]
     out: list[list[int]] = [[] for _ in prompts]
@@ -189,6 +191,9 @@ def _sample(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+        if copies is not None:
+            cache.batch_select_indices(copies)
+            logits, mask, positions, copies = logits[copies], mask[copies], positions[copies], None
         chosen = _choose(logits, params, draws.next(live))
         going = []
         for at, (row, token) in enumerate(zip(live, chosen, strict=True)):
