@@ -43,6 +43,8 @@ class CurationConfig(_Config):
     """Longest trace kept, in tokens of the sampling model."""
     require_think_tags: bool = True
     """Keep only traces with exactly one ``<think>`` ... ``</think>`` pair and an answer after it."""
+    require_correct: bool = True
+    """Keep only traces judged correct. ``false`` keeps complete wrong ones too: an ablation, or a rehearsal."""
     selector: Selector = DedSelector()
     """How examples are chosen among those that passed the filters."""
 

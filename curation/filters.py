@@ -74,6 +74,8 @@ def filter_rows(traces: Traces, config: CurationConfig) -> Filtered:
     for row, response in enumerate(traces.response):
         problem = format_problem(response)
         reason = verdict_reason(traces.outcome[row], traces.finish_reason[row], traces.reason[row])
+        if reason == "incorrect" and not config.require_correct:
+            reason = None
         if reason is None and problem and (config.require_think_tags or problem == "empty"):
             reason = "format"
         if reason is None and traces.num_tokens[row] > config.max_tokens:

@@ -48,6 +48,9 @@ def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], funnel: Seq
         "`train.jsonl`, the same rows in `train.parquet`. `messages` holds the question and the response to learn;"
     ]
     lines += ["every other column says where the row came from, how it was judged, and why it was kept.", ""]
+    wrong = sum(e["outcome"] != "correct" for e in examples)
+    if wrong:
+        lines += [f"**{wrong} of these responses were judged wrong** (`outcome`): this set was made to keep them.", ""]
     lines += ["## Funnel", "", "| step | rows in | kept | dropped |", "|---|---|---|---|"]
     for step in funnel:
         drops = ", ".join(f"{reason} {n}" for reason, n in sorted(step["drops"].items())) or "none"

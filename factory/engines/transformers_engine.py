@@ -162,7 +162,8 @@ def _sample(
 ) -> list[tuple[list[int], FinishReason]]:
     """Token ids per prompt (the stop token included) and why each ended. Finished rows leave the batch.
 
-    Equal prompts are read once and share what was computed from there on as copies. A row whose logits are no numbers ends with "error" and the tokens before.
+    Equal prompts are read once; their rows go on from copies of the cache. A row whose logits are no numbers ends with
+    "error" and the tokens before.
     """
     import torch
     from transformers import DynamicCache

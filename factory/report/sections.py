@@ -66,7 +66,7 @@ _REASONS = {
     "duplicate_problem": "an earlier row has it",
     "duplicate_id": "an earlier row has its id, with another question",
     "gold_conflict": "another row gives the same question another answer",
-    "no_correct_trace": "the teacher never solved it",
+    "no_usable_trace": "the teacher gave no usable answer to it",
 }
 _KEEP_REASONS = {
     "drawn": "drawn at random",

@@ -57,7 +57,7 @@ def curate(ctx: Context, traces: Artifact, difficulty: Artifact) -> Artifact:
 
 def write_card(ctx: Context, curated: Artifact) -> None:
     """The card beside the published data: it names the run, which the data themselves do not depend on."""
-    columns = ["problem_id", "teacher", "model", "licence"]
+    columns = ["problem_id", "teacher", "model", "licence", "outcome"]
     rows = read_table(curated.path / "dataset" / "train.parquet", columns).to_pylist()
     funnel = json.loads((curated.path / "funnel.json").read_text())
     write_text_if_changed(ctx.run_dir / "dataset" / "README.md", dataset_card(ctx.recipe, rows, funnel))

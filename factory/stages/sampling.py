@@ -70,6 +70,7 @@ def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
     inputs = sampling_inputs(ctx, teacher) | {
         "problems": problems.id,
         "sampling": ctx.recipe.rollouts.model_dump(mode="json"),
+        "wanted": sorted(wanted_outcomes(ctx)),
     }
 
     def fill(folder: Path) -> Ledger:
@@ -78,7 +79,7 @@ def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
             ctx, teacher, pool, ctx.recipe.rollouts, folder / "traces.parquet", f"rollouts {teacher.name}"
         )
         correct = usage.outcomes["correct"]
-        if correct == 0:
+        if not any(usage.outcomes[outcome] for outcome in wanted_outcomes(ctx)):
             raise StageError(
                 f"rollouts: none of {usage.asked} traces of {teacher.name!r} was judged correct"
                 f" ({dict(usage.outcomes)}); look at the answers and at verify.kind, or choose another teacher"
@@ -104,7 +105,7 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
 
     def fill(folder: Path) -> Ledger:
         pool = load_pool(problems)
-        wanted = solved_problems(traces)
+        wanted = answered_problems(ctx, traces)
         usage = Usage()
         counts: dict[str, list[int]] = {}
         with ctx.engine(student) as engine:
@@ -125,15 +126,21 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
                     k_n[1] += outcome in (Outcome.CORRECT, Outcome.INCORRECT)
         rows = [_pass_rate_row(problem_id, k, n) for problem_id, (k, n) in counts.items()]
         write_table(folder / "pass_rates.parquet", PASS_RATE_SCHEMA, [rows])
-        return Ledger("difficulty", len(pool), len(rows), {"no_correct_trace": len(pool) - len(rows)}, usage.notes())
+        return Ledger("difficulty", len(pool), len(rows), {"no_usable_trace": len(pool) - len(rows)}, usage.notes())
 
     return ctx.stage("difficulty", DIFFICULTY_VERSION, inputs, fill)
 
 
-def solved_problems(traces: Artifact) -> set[str]:
-    """Ids of the problems with at least one correct trace."""
+def wanted_outcomes(ctx: Context) -> set[str]:
+    """Outcomes of traces that curation may keep."""
+    return {"correct"} if ctx.recipe.curate.require_correct else {"correct", "incorrect"}
+
+
+def answered_problems(ctx: Context, traces: Artifact) -> set[str]:
+    """Ids of the problems with at least one trace that curation may keep."""
     table = read_table(traces.path / "traces.parquet", ["problem_id", "outcome"]).to_pydict()
-    return {p for p, outcome in zip(table["problem_id"], table["outcome"], strict=True) if outcome == "correct"}
+    wanted = wanted_outcomes(ctx)
+    return {p for p, outcome in zip(table["problem_id"], table["outcome"], strict=True) if outcome in wanted}
 
 
 def _pass_rate_row(problem_id: str, k: int, n: int) -> dict[str, Any]:

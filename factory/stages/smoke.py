@@ -72,7 +72,9 @@ def trial(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
         "sampling": recipe.rollouts.model_dump(mode="json", exclude={"num_samples"}),
         "student": ctx.model_id(recipe.train.student),
         "train": recipe.train.model_dump(mode="json", exclude={"student", "methods", "kd", "epochs"}),
-        "filters": recipe.curate.model_dump(mode="json", include={"max_tokens", "require_think_tags"}),
+        "filters": recipe.curate.model_dump(
+            mode="json", include={"max_tokens", "require_think_tags", "require_correct"}
+        ),
     }
 
     def fill(folder: Path) -> Ledger:

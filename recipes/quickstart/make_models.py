@@ -160,7 +160,9 @@ def build_tokenizer() -> None:
     )
     tok.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tok.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=448, initial_alphabet=alphabet, special_tokens=SPECIAL))
+    tok.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=448, initial_alphabet=alphabet, special_tokens=SPECIAL)
+    )
     tok.add_tokens([AddedToken(t, normalized=False) for t in ADDED])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=512,
@@ -250,7 +252,12 @@ def train(
         opt.zero_grad(set_to_none=True)
         running, seen = running + loss.item(), seen + ids.numel()
         if step % 50 == 0 or step == steps:
-            row = {"step": step, "loss": round(running / 50, 4), "tokens": seen, "seconds": round(time.time() - started)}
+            row = {
+                "step": step,
+                "loss": round(running / 50, 4),
+                "tokens": seen,
+                "seconds": round(time.time() - started),
+            }
             running = 0.0
             print(name, json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
@@ -279,7 +286,9 @@ def greedy(model, tok, questions: list[str], max_new_tokens: int = 160) -> list[
     texts: list[str] = []
     for i in range(0, len(questions), 100):
         chats = [[{"role": "user", "content": q}] for q in questions[i : i + 100]]
-        enc = tok.apply_chat_template(chats, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True)
+        enc = tok.apply_chat_template(
+            chats, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True
+        )
         with torch.no_grad():
             full = model.generate(**enc, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tok.pad_token_id)
         texts += tok.batch_decode(full[:, enc["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -335,7 +344,15 @@ def main() -> None:
     if args.command == "tokenizer":
         build_tokenizer()
     elif args.command == "train":
-        train(args.name, args.out or MODELS / args.name, args.start, args.steps, args.threads, args.seed, args.tokens_per_batch)
+        train(
+            args.name,
+            args.out or MODELS / args.name,
+            args.start,
+            args.steps,
+            args.threads,
+            args.seed,
+            args.tokens_per_batch,
+        )
     else:
         table = measure(args.names, args.folder, args.num)
         if args.save:
