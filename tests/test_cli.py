@@ -158,3 +158,9 @@ def test_looking_at_no_workspace_is_an_error_and_makes_none(command: str, tmp_pa
     assert ended.code == 1
     assert ended.err.startswith(f"factory: {tmp_path / 'ws'}: no workspace there")
     assert not (tmp_path / "ws").exists()
+
+
+def test_a_candidate_cannot_take_the_untrained_students_name(tmp_path: Path) -> None:
+    ended = call_factory("check", tiny_recipe(tmp_path), "--set", "teachers.candidates.0.name=base")
+    assert ended.code == 1
+    assert 'cannot be called "base"' in ended.err

@@ -166,3 +166,14 @@ def test_filters_are_linear_in_hostile_text(hostile: str) -> None:
 
     seconds(1000)
     assert seconds(4_000_000) < 2.0
+
+
+def test_wrong_traces_stay_only_when_asked_and_cut_or_unjudged_ones_never() -> None:
+    rows = [
+        trace(trace_id="wrong", outcome="incorrect", reason="mismatch"),
+        trace(trace_id="cut", outcome="incorrect", reason="truncated", finish_reason="length", response="a"),
+        trace(trace_id="unjudged", outcome="unverifiable", reason="gold_unparsed", response="b"),
+        trace(trace_id="failed", outcome="error", reason="timeout", response="c"),
+    ]
+    assert reasons(rows) == ["incorrect", "truncated", "unverifiable", "error"]
+    assert reasons(rows, require_correct=False) == [None, "truncated", "unverifiable", "error"]

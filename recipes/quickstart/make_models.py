@@ -8,8 +8,8 @@ Nothing here runs in a factory run: the results are shipped. ``models/*/train.js
 weights and ``models/measured.json`` their accuracies. The models differ in what they were shown:
 
 * ``base``     knows single steps, copying, and has read worked solutions as plain texts, as pretraining corpora hold
-               them. Asked in a chat, it has only ever seen one-step questions. (``base_start`` is its first phase, without
-               the worked solutions; it is not shipped.)
+               them. Asked in a chat, it has only ever seen one-step questions. (``base_start`` is its first phase,
+               without the worked solutions; it is not shipped, its log is ``base/train_start.jsonl``.)
 * ``terse``    continues from ``steady`` for longest; writes ``+38=85 -15=70``: never the number a step starts from.
 * ``steady``   smaller; writes each step in full (``47+38=85``).
 * ``rambling`` small and trained briefly; writes each step, then checks it backwards.
@@ -235,7 +235,7 @@ def train(
     peak = 1.5e-3 if spec.init else 3e-3
     opt = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
-    log = open(out / "train.jsonl", "w")
+    (out / "train.jsonl").unlink(missing_ok=True)
     started, stream, running = time.time(), batches(spec, tok, rng, tokens_per_batch), 0.0
     seen = 0
     for step in range(1, steps + 1):
@@ -260,11 +260,10 @@ def train(
             }
             running = 0.0
             print(name, json.dumps(row), flush=True)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            with open(out / "train.jsonl", "a") as log:
+                log.write(json.dumps(row) + "\n")
         if step % 500 == 0 or step == steps:
             save(model, tok, out)
-    log.close()
 
 
 def save(model, tok, out: Path) -> None:
