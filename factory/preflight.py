@@ -16,15 +16,27 @@ from sft.models import ModelRef, resolve_model
 _TRAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
-def preflight(recipe: Recipe, folder: Path, *, ask_servers: bool = True) -> list[str]:
-    """Everything that would stop a run later, one sentence each; empty when the recipe can start."""
-    return list(_find(recipe, folder, ask_servers))
+def preflight(recipe: Recipe, folder: Path, *, ask_servers: bool = True, until: str | None = None) -> list[str]:
+    """Everything that would stop a run later, one sentence each; empty when the recipe can start.
+
+    Args:
+        until: the last stage that is wanted; what only later stages need is not asked for, so that traces can be
+            collected from a server without torch.
+    """
+    return list(_find(recipe, folder, ask_servers, until))
 
 
-def _find(recipe: Recipe, folder: Path, ask_servers: bool) -> Iterator[str]:
-    yield from _packages()
+def _find(recipe: Recipe, folder: Path, ask_servers: bool, until: str | None) -> Iterator[str]:
     yield from _sources(recipe, folder)
-    yield from _student(recipe)
+    if until == "problems":
+        return
+    local = any(isinstance(t.engine, TransformersEngineConfig) for t in recipe.teachers.candidates)
+    trials = recipe.teachers.select == "smoke" and len(recipe.teachers.candidates) > 1
+    student = trials or until not in ("teachers", "rollouts")
+    if local or student:
+        yield from _packages()
+    if student:
+        yield from _student(recipe)
     for teacher in recipe.teachers.candidates:
         for problem in _engine(teacher.engine, ask_servers):
             yield f"teachers.candidates ({teacher.name}): {problem}"

@@ -59,7 +59,7 @@ def run(ctx: Context) -> Outcome:
 
 def _refuse_what_would_fail_later(ctx: Context) -> None:
     """A missing student or package must not show after the traces were paid for."""
-    found = preflight(ctx.recipe, ctx.folder, ask_servers=False)
+    found = preflight(ctx.recipe, ctx.folder, ask_servers=False, until=ctx.until)
     if found:
         raise RecipeError("cannot start:\n  " + "\n  ".join(found))
 

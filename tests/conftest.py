@@ -19,7 +19,7 @@ MODELS = ROOT / "recipes" / "quickstart" / "models"
 
 @pytest.fixture(scope="session")
 def tiny_model() -> str:
-    """The shipped base student: a Llama of 90 thousand parameters with a chat template."""
+    """The shipped base student: a Llama of 0.7 million parameters with a chat template."""
     return str(MODELS / "base")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,9 +158,3 @@ class library_errors:  # noqa: N801 - reads as a statement
             raise DataError(str(error)) from error
         if isinstance(error, TrainingDivergedError):
             raise StageError(str(error)) from error
-
-
-def read_summary(artifact: Artifact) -> dict[str, Any]:
-    """What a finished training did."""
-    summary: dict[str, Any] = json.loads((artifact.path / "summary.json").read_text())
-    return summary
