@@ -56,6 +56,7 @@ curate:
   size: 100
   max_tokens: 512
   require_think_tags: true
+  require_correct: true
   selector: {kind: ded, max_pass_rate: 0.5, drop_unsolved: false, traces_per_problem: 2}
 train:
   student: models/base
