@@ -221,14 +221,14 @@ def test_a_full_disk_keeps_what_was_published(tmp_path: Path) -> None:
 def test_a_read_only_workspace_is_a_message(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "256k") as disk:
         make_read_only(disk)
-        with pytest.raises(WorkspaceError, match=r"cannot be written .*--workspace"), Workspace(disk / "ws"):
+        with pytest.raises(WorkspaceError, match=r"cannot be used .*--workspace"), Workspace(disk / "ws"):
             pass
 
 
 def test_a_file_in_the_workspace_s_place_is_a_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(WorkspaceError, match=r"file.*cannot be written .*--workspace"), Workspace(root):
+        with pytest.raises(WorkspaceError, match=r"file.*cannot be used .*--workspace"), Workspace(root):
             pass
     assert (tmp_path / "file").read_text() == "x"
 
