@@ -10,6 +10,7 @@ never the file. Two processes may write one store at a time (each waits for the 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ class RolloutStore:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
         try:
             with self._errors():
-                self._prepare()
+                self._prepare_with_patience()
         except BaseException:
             self._db.close()
             raise
@@ -71,6 +72,17 @@ class RolloutStore:
     def close(self) -> None:
         """Close the file. Safe to call twice."""
         self._db.close()
+
+    def _prepare_with_patience(self) -> None:
+        """SQLite does not wait while another process switches a new file to WAL: it says "locked" at once."""
+        give_up = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._prepare()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.02)
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -150,6 +150,19 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
         assert store.count() == 1600
 
 
+def test_processes_that_open_a_new_store_at_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:
+    opener = (
+        "import sys, time; from pathlib import Path; from factory.rollout_store import RolloutStore\n"
+        "for i in range(100):\n"
+        "    time.sleep(max(0.0, float(sys.argv[2]) + 0.02 * i - time.time()))\n"
+        "    RolloutStore(Path(sys.argv[1]) / f'{i}.sqlite').close()"
+    )
+    start = str(time.time() + 1.0)
+    command = [sys.executable, "-c", opener, str(tmp_path), start]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [p.communicate(timeout=120)[1] for p in processes] == ["", "", ""]
+
+
 def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "rollouts.sqlite"
     with sqlite3.connect(path) as db:
