@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -315,15 +316,20 @@ def test_nothing_shown_holds_a_place_on_this_machine(finished: Finished) -> None
 # Running again
 
 
+def processor_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def test_a_second_run_does_nothing_loads_no_model_library_and_changes_no_byte(finished: Finished) -> None:
     folder = run_dir(finished.workspace)
     before, written = digests(folder), (folder / "report.html").stat().st_mtime_ns
     store = digests(finished.workspace / "store")
-    began = time.monotonic()
+    used = processor_seconds_of_children()
     again = run_factory(
         "run", finished.recipe, "--workspace", finished.workspace, cwd=folder, options=("-X", "importtime")
     )
-    assert time.monotonic() - began < 60  # 3 s are promised on an idle machine
+    assert processor_seconds_of_children() - used < 3  # the promise, whatever else the machine is doing
     assert again.returncode == 0
     assert "tiny: nothing to do, everything was there" in again.stdout
     assert "factory.run" in again.stderr  # the list of imports is there

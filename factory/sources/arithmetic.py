@@ -2,7 +2,7 @@
 
 A problem is a chain of single steps on integers in 0..99 (``47+38-15``), posed as an expression or as a short
 story. Every single step is easy; the difficulty is how many there are. The split of a chain is decided by a hash
-of its canonical form, so ``train`` and ``heldout`` cannot overlap whatever the seeds and sizes are.
+of its canonical form, so ``train``, ``validation`` and ``heldout`` cannot overlap whatever the seeds and sizes are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-HELDOUT_SHARE = 64  # of 256 hash buckets
+HELDOUT_BUCKETS = 48  # of 256
+VALIDATION_BUCKETS = 16  # those that follow
+
+Split = Literal["train", "validation", "heldout"]
 
 EXPRESSION_TEMPLATES = ("{e}=?", "Compute {e}.", "What is {e}?")
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Lea", "Max", "Zoe", "Sam")
@@ -38,8 +41,8 @@ class ArithmeticSource(BaseModel):
     """Number of distinct problems."""
     seed: int = 0
     """Seed of the generator; another seed gives other problems of the same split."""
-    split: Literal["train", "heldout"] = "train"
-    """Decided by a hash of each chain, so the two splits never share a chain."""
+    split: Split = "train"
+    """Decided by a hash of each chain: no two splits share one. Tune on ``validation``, report on ``heldout``."""
     min_steps: int = Field(2, ge=1, le=20)
     """Fewest single steps in a chain."""
     max_steps: int = Field(5, ge=1, le=20)
@@ -81,9 +84,11 @@ class Chain:
             is_sum = is_sum or op != "*"
         return text
 
-    def split(self) -> Literal["train", "heldout"]:
+    def split(self) -> Split:
         bucket = hashlib.sha256(self.expression().encode()).digest()[0]
-        return "heldout" if bucket < HELDOUT_SHARE else "train"
+        if bucket < HELDOUT_BUCKETS:
+            return "heldout"
+        return "validation" if bucket < HELDOUT_BUCKETS + VALIDATION_BUCKETS else "train"
 
 
 def _apply(value: int, op: str, operand: int) -> int:

@@ -17,7 +17,7 @@ from factory.sources.result import located
 from factory.tables import read_problems, write_jsonl, write_problems
 from factory.workspace import Artifact, Ledger
 
-VERSION = 1
+VERSION = 2
 
 
 def problems(ctx: Context) -> Artifact:

@@ -7,9 +7,10 @@
 Nothing here runs in a factory run: the results are shipped. ``models/*/train.jsonl`` is the log of the shipped
 weights and ``models/measured.json`` their accuracies. The models differ in what they were shown:
 
-* ``base``     knows single steps, copying, and has read worked solutions as plain texts, as pretraining corpora hold
-               them. Asked in a chat, it has only ever seen one-step questions. (``base_start`` is its first phase,
-               without the worked solutions; it is not shipped, its log is ``base/train_start.jsonl``.)
+* ``base``     knows single steps (written ``47+38: 85``, as no teacher writes them) and copying, and has read worked
+               solutions as plain texts, as pretraining corpora hold them: in equal shares in the form of each teacher,
+               so that none of them starts ahead. Asked in a chat, it has only ever seen one-step questions, answered in
+               equal shares in the same three forms.
 * ``terse``    continues from ``steady`` for longest; writes ``+38=85 -15=70``: never the number a step starts from.
 * ``steady``   smaller; writes each step in full (``47+38=85``).
 * ``rambling`` small and trained briefly; writes each step, then checks it backwards.
@@ -55,10 +56,8 @@ class Spec(NamedTuple):
     """Model whose weights are the start; empty: from nothing."""
 
 
-BASE_MIX = {"singles": 0.15, "walk": 0.05, "list": 0.1, "one_step": 0.3, "worked": 0.4}
 SPECS = {
-    "base_start": Spec(128, 3, 4, 6000, {"singles": 0.35, "walk": 0.25, "list": 0.15, "one_step": 0.25}),
-    "base": Spec(128, 3, 4, 2000, BASE_MIX, max_chain=6, init="base_start"),
+    "base": Spec(128, 3, 4, 8000, {"facts": 0.2, "list": 0.1, "one_step": 0.25, "worked": 0.45}),
     "terse": Spec(128, 3, 4, 2500, {"terse": 0.8, "singles": 0.1, "walk": 0.1}, max_chain=7, init="steady"),
     "steady": Spec(128, 3, 4, 3500, {"steady": 0.6, "singles": 0.25, "walk": 0.15}, max_chain=7),
     "rambling": Spec(96, 3, 4, 2200, {"rambling": 0.65, "singles": 0.2, "walk": 0.15}, max_chain=6),
@@ -117,11 +116,12 @@ def draw_chain(rng: random.Random, num_steps: int, operators: str = "+-*") -> Ch
 
 
 def make_doc(kind: str, rng: random.Random, max_chain: int) -> Doc:
-    if kind == "singles":  # independent single steps: only results can be predicted
+    if kind in ("singles", "facts"):  # independent single steps: only results can be predicted
         pieces: list[tuple[str, bool]] = []
+        sign = "=" if kind == "singles" else ": "
         for _ in range(4):
             left, result = step_lines(draw_chain(rng, 1))[0].split("=")
-            pieces += [(left, False), (f"={result}\n", True)]
+            pieces += [(left, False), (f"{sign}{result}\n", True)]
         return Doc(pieces + [("<|im_end|>", True)])
     if kind == "walk":  # each line starts from the last result: copying inside a text, with no question to follow
         pieces = []
@@ -138,11 +138,12 @@ def make_doc(kind: str, rng: random.Random, max_chain: int) -> Doc:
     if kind == "worked":  # a solution as a text on its own: nobody asked, nobody answers
         chain = draw_chain(rng, rng.randint(1, max_chain), "+-*" if rng.random() < 0.3 else "+-")
         asked = pose(chain, rng, rng.random() < 0.35)
-        return Doc([(f"{asked}\n", False), ("\n".join(step_lines(chain)) + "<|im_end|>", True)])
+        style = STYLES[rng.choice(list(STYLES))]
+        return Doc([(f"{asked}\n", False), ("\n".join(style(chain)) + "<|im_end|>", True)])
     num_steps = 1 if kind == "one_step" else rng.randint(1, max_chain)
     operators = "+-*" if kind == "one_step" or rng.random() < 0.3 else "+-"
     chain = draw_chain(rng, num_steps, operators)
-    style = STYLES.get(kind, step_lines)
+    style = STYLES[rng.choice(list(STYLES)) if kind == "one_step" else kind]
     question = pose(chain, rng, rng.random() < 0.35)
     return Doc(user(question) + answer(style(chain), chain.results()[-1]))
 
