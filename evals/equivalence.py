@@ -21,11 +21,13 @@ def same_answers(config: VerifyConfig | None = None, pool: VerifierPool | None =
     def same(a: str, b: str) -> bool:
         if a == b:
             return True
-        response = f"\\boxed{{{b}}}"
+        response = verifier.render(b)
+        if response is None:
+            return False
+        task = VerifyTask("same", response, a)
         if pool is not None:
-            verdict = pool.submit(VerifyTask("same", response, a)).result()
-            return verdict.outcome is Outcome.CORRECT
-        settled = verifier.settle(response, a)
+            return pool.submit(task).result().outcome is Outcome.CORRECT
+        settled = verifier.settle(task)
         return settled is not None and settled.outcome is Outcome.CORRECT
 
     return same

@@ -172,7 +172,9 @@ def _sort_out(
         if c.finish_reason == "error":
             failures[c.request.key] = c
         else:
-            judging.submit(VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason))
+            judging.submit(
+                VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason, c.request.messages[-1][1])
+            )
 
 
 def _through_store(

@@ -157,7 +157,7 @@ def box(answer: str) -> str:
 
 
 def verdict(response: str, gold: str, finish_reason: str | None = None) -> Verdict:
-    return MathVerifier().verify(response, gold, finish_reason)
+    return MathVerifier().verify(VerifyTask("row", response, gold, finish_reason))
 
 
 @pytest.mark.parametrize(("gold", "answer", "reason"), CORRECT)
@@ -182,7 +182,7 @@ def test_outcome_and_reason_of_a_response(
 
 @pytest.mark.parametrize(("gold", "answer"), [(g, a) for g, a, _ in CORRECT] + WRONG)
 def test_the_exact_path_never_contradicts_the_full_one(gold: str, answer: str) -> None:
-    settled = MathVerifier().settle(box(answer), gold)
+    settled = MathVerifier().settle(VerifyTask("row", box(answer), gold))
     if settled is not None:
         assert settled.outcome == verdict(box(answer), gold).outcome
 
@@ -193,7 +193,7 @@ def test_every_gold_is_its_own_answer(gold: str) -> None:
 
 
 def test_a_plain_number_needs_no_sympy() -> None:
-    settled = MathVerifier().settle("The answer is 1,234.", "1234")
+    settled = MathVerifier().settle(VerifyTask("row", "The answer is 1,234.", "1234"))
     assert settled is not None and settled.outcome is Outcome.CORRECT
 
 
@@ -207,7 +207,7 @@ def test_verdicts_refuse_to_be_read_as_a_bool_of_correctness() -> None:
 def test_reasons_come_from_the_closed_list(kind: MathConfig | ExactConfig) -> None:
     verifier = build_verifier(kind)
     for gold, response, finish, _, _ in RESPONSES:
-        assert verifier.verify(response, gold, finish).reason in verifier.REASONS
+        assert verifier.verify(VerifyTask("row", response, gold, finish)).reason in verifier.REASONS
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,13 @@ def test_reasons_come_from_the_closed_list(kind: MathConfig | ExactConfig) -> No
     ],
 )
 def test_exact_verifier_compares_text(gold: str, response: str, outcome: Outcome, reason: str) -> None:
-    found = ExactVerifier().verify(response, gold)
+    found = ExactVerifier().verify(VerifyTask("row", response, gold))
     assert (found.outcome, found.reason) == (outcome, reason)
 
 
 def test_exact_verifier_may_mind_the_case() -> None:
-    assert ExactVerifier(ExactConfig(ignore_case=False)).verify("\\boxed{paris}", "Paris").outcome is Outcome.INCORRECT
+    strict = ExactVerifier(ExactConfig(ignore_case=False))
+    assert strict.verify(VerifyTask("row", "\\boxed{paris}", "Paris")).outcome is Outcome.INCORRECT
 
 
 def labelled_cases(folder: Path) -> list[tuple[VerifyTask, bool]]:

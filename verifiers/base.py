@@ -22,13 +22,15 @@ class VerifyTask(NamedTuple):
     response: str
     """What the model wrote, reasoning included."""
     gold: str
-    """The reference answer."""
+    """The reference: an answer as text, or JSON text where it is more than that (the tests of a program)."""
     finish_reason: str | None = None
     """Why generation ended; ``length`` means that the response is cut off."""
+    question: str = ""
+    """As it was posed; read by verifiers that need options or context."""
 
 
 class Verifier(Protocol):
-    """A check of one response against one reference. Instances hold no state between calls."""
+    """A check of one response against one reference. No verdict depends on the calls before it."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -36,13 +38,46 @@ class Verifier(Protocol):
     PRELOAD: ClassVar[tuple[str, ...]]
     """Modules that a worker imports before its first row, so that no row's time limit pays for them."""
 
-    def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
+    def settle(self, task: VerifyTask) -> Verdict | None:
         """The verdict if it can be had in provably bounded time (safe without a time limit), else None."""
         ...
 
-    def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+    def verify(self, task: VerifyTask) -> Verdict:
         """The verdict. Never raises on any text; may hang on hostile text, so run it in a ``VerifierPool``."""
         ...
+
+    def wall_limit_s(self, task: VerifyTask) -> float:
+        """Seconds by the clock after which a worker that has this row is killed, and the verdict is an error."""
+        ...
+
+    def render(self, gold: str) -> str | None:
+        """A response that states the reference, which must be accepted; None where none can be written."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the verifier holds (a sandbox). Safe to call twice."""
+        ...
+
+
+class TextVerifier:
+    """What verifiers have in common that compare an extracted answer with a reference answer."""
+
+    WALL_FACTOR: ClassVar[float] = 6.0
+    """By the clock a row may take so many times its limit of processor time: the machine may be busy."""
+
+    def __init__(self, time_limit_s: float) -> None:
+        self._time_limit_s = time_limit_s
+
+    def wall_limit_s(self, task: VerifyTask) -> float:
+        """A multiple of ``time_limit_s``, whatever the row."""
+        return self.WALL_FACTOR * self._time_limit_s
+
+    def render(self, gold: str) -> str | None:
+        """The reference in a box."""
+        return f"\\boxed{{{gold}}}"
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def error_verdict(verifier: type[Verifier] | Verifier, reason: str, seconds: float = 0.0) -> Verdict:

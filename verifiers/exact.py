@@ -6,7 +6,7 @@ import time
 import unicodedata
 from typing import ClassVar
 
-from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
 from verifiers.config import ExactConfig
 from verifiers.extract import Extraction, extract_answer, final_text
 from verifiers.verdict import Outcome, Verdict
@@ -17,7 +17,7 @@ _LONGEST_BOUNDED = 100_000
 _WEAK_RULES = (None, "math_env", "last_number")
 
 
-class ExactVerifier:
+class ExactVerifier(TextVerifier):
     """String equality after Unicode (NFKC) and whitespace normalisation."""
 
     name: ClassVar[str] = "exact"
@@ -33,33 +33,36 @@ class ExactVerifier:
     PRELOAD: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ExactConfig | None = None) -> None:
-        self._ignore_case = (config or ExactConfig()).ignore_case
+        config = config or ExactConfig()
+        super().__init__(config.time_limit_s)
+        self._ignore_case = config.ignore_case
 
-    def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
+    def settle(self, task: VerifyTask) -> Verdict | None:
         """The verdict, unless the texts are so long that it belongs in a worker."""
-        if len(response) + len(gold) > _LONGEST_BOUNDED:
+        if len(task.response) + len(task.gold) > _LONGEST_BOUNDED:
             return None
-        return self.verify(response, gold, finish_reason)
+        return self.verify(task)
 
-    def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+    def verify(self, task: VerifyTask) -> Verdict:
         """Compare; where nothing in the text is marked as the answer, the whole final text may be it, too."""
         start = time.perf_counter()
         try:
-            verdict = self._verify(response, gold, finish_reason, start)
+            verdict = self._verify(task, start)
         except Exception:  # a defect of ours must become a recorded row, not end the run
             verdict = error_verdict(self, "checker_failed", time.perf_counter() - start)
         return verdict
 
-    def _verify(self, response: str, gold: str, finish_reason: str | None, start: float) -> Verdict:
+    def _verify(self, task: VerifyTask, start: float) -> Verdict:
         def verdict(outcome: Outcome, reason: str, found: Extraction | None = None) -> Verdict:
             answer, rule = (found.answer, found.rule) if found else (None, None)
             seconds = time.perf_counter() - start
             return Verdict(outcome, reason, answer, rule, f"{self.name}@{self.version}", seconds)
 
-        expected = self._normalise(gold)
+        response = task.response
+        expected = self._normalise(task.gold)
         if not expected:
             return verdict(Outcome.UNVERIFIABLE, "gold_unparsed")
-        if finish_reason == "length":
+        if task.finish_reason == "length":
             return verdict(Outcome.INCORRECT, "truncated")
         found = extract_answer(response)
         if found.truncated:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from verifiers.base import INFRASTRUCTURE_REASONS, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
 from verifiers.config import MathConfig
 from verifiers.equivalence import same_answer
 from verifiers.extract import boxed_values, explicit_answer, extract_answer
@@ -36,7 +36,7 @@ class _Finding(NamedTuple):
     rule: str | None = None
 
 
-class MathVerifier:
+class MathVerifier(TextVerifier):
     """Same number, tuple, set or expression, whatever the notation."""
 
     name: ClassVar[str] = "math"
@@ -55,25 +55,25 @@ class MathVerifier:
     PRELOAD: ClassVar[tuple[str, ...]] = ("math_verify",)
 
     def __init__(self, config: MathConfig | None = None) -> None:
-        self.config = config or MathConfig()
+        super().__init__((config or MathConfig()).time_limit_s)
 
-    def settle(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict | None:
+    def settle(self, task: VerifyTask) -> Verdict | None:
         """The verdict where exact arithmetic on short texts decides, else None."""
-        if len(response) > _LONGEST_RESPONSE or len(gold) > _LONGEST_RESPONSE:
+        if len(task.response) > _LONGEST_RESPONSE or len(task.gold) > _LONGEST_RESPONSE:
             return None
         try:
-            return self._judge(response, gold, finish_reason, _refuse)
+            return self._judge(task, _refuse)
         except _NeedsSymbolicError:
             return None
 
-    def verify(self, response: str, gold: str, finish_reason: str | None = None) -> Verdict:
+    def verify(self, task: VerifyTask) -> Verdict:
         """The verdict. Never raises on any text; may hang on hostile text, so run it in a ``VerifierPool``."""
-        return self._judge(response, gold, finish_reason, symbolic_equal)
+        return self._judge(task, symbolic_equal)
 
-    def _judge(self, response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -> Verdict:
+    def _judge(self, task: VerifyTask, symbolic: Leaf) -> Verdict:
         start = time.perf_counter()
         try:
-            found = _find(response, gold, finish_reason, symbolic)
+            found = _find(task.response, task.gold, task.finish_reason, symbolic)
         except _NeedsSymbolicError:
             raise
         except Exception:  # sympy raises anything; a failed check must become a recorded row, not end the run

@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -94,7 +95,7 @@ class VerifierPool:
         if self._closed:
             raise RuntimeError("the VerifierPool is closed; submit inside its `with` block")
         future: Future[Verdict] = Future()
-        verdict = self._verifier.settle(task.response, task.gold, task.finish_reason)
+        verdict = self._verifier.settle(task)
         if verdict is not None:
             future.set_result(verdict)
             return future
@@ -153,11 +154,12 @@ class VerifierPool:
         """The verdict of one row and the worker for the next one."""
         for _ in range(_ATTEMPTS):
             worker = worker or self._hire()
+            started = time.monotonic()
             try:
-                verdict = worker.ask(task, self._config.time_limit_s)
+                verdict = worker.ask(task, self._verifier.wall_limit_s(task))
             except WorkerTimedOutError:
                 self._retire(worker)
-                return error_verdict(self._verifier, "timeout", self._config.time_limit_s), None
+                return error_verdict(self._verifier, "timeout", time.monotonic() - started), None
             except WorkerDiedError as death:
                 self._retire(worker)
                 worker = None

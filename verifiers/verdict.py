@@ -31,3 +31,5 @@ class Verdict:
     verifier: str = ""
     """``name@version``, so that old verdicts can be told from new ones."""
     seconds: float = 0.0
+    detail: str | None = None
+    """JSON text with what is worth keeping beyond the reason: the first failing test, the votes of a judge."""

@@ -21,14 +21,13 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
-from verifiers.base import VerifierError, VerifyTask
+from verifiers.base import Verifier, VerifierError, VerifyTask
 from verifiers.config import VerifyConfig
 from verifiers.verdict import Verdict
 
 _SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _MEMORY_BYTES = 4 * 2**30
 _START_LIMIT_S = 120.0
-_WALL_FACTOR = 6
 _READY = "ready"
 _BOOT = """
 import json, sys
@@ -99,8 +98,8 @@ class Worker:
         except OSError as error:
             raise WorkerStartError(f"no verifier process could be started: {error}") from error
 
-    def ask(self, task: VerifyTask, limit_s: float) -> Verdict:
-        """The verdict on one row, in ``limit_s`` seconds of its processor time.
+    def ask(self, task: VerifyTask, wall_limit_s: float) -> Verdict:
+        """The verdict on one row, in so many seconds by the clock (and ``time_limit_s`` of processor time).
 
         Raises ``WorkerTimedOutError`` or ``WorkerDiedError``; close the worker then.
         """
@@ -109,7 +108,7 @@ class Worker:
             self._connection.send(task)
         except OSError as error:
             raise WorkerDiedError(f"{type(error).__name__} on sending") from error
-        answer = self._receive(_WALL_FACTOR * limit_s)
+        answer = self._receive(wall_limit_s)
         if not isinstance(answer, Verdict):
             raise WorkerDiedError(f"it sent {type(answer).__name__}")
         return answer
@@ -162,12 +161,18 @@ def serve(file: int) -> None:
             connection.send(f"{type(error).__name__}: {error}")
             return
         connection.send(_READY)
+        with contextlib.closing(verifier):
+            _answer(connection, verifier, config.time_limit_s)
+
+
+def _answer(connection: Connection, verifier: Verifier, time_limit_s: float) -> None:
+    with contextlib.suppress(EOFError, OSError):
         while True:
             task: VerifyTask = connection.recv()
             # The kernel ends us at the limit, in C code too. Of processor time, not of the clock: a verdict must not
             # depend on what else the machine is doing.
-            _limit_soft_cpu(time.process_time() + config.time_limit_s)
-            connection.send(verifier.verify(task.response, task.gold, task.finish_reason))
+            _limit_soft_cpu(time.process_time() + time_limit_s)
+            connection.send(verifier.verify(task))
 
 
 def _limit(kind: int, value: int) -> None:
