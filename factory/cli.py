@@ -202,6 +202,40 @@ def check(
 
 
 @app.command()
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to check: JSONL, JSON, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the verdicts go (.jsonl or .parquet).")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="Which verifier: math, code, choice, ..., or ./my_check.py:Check.")
+    ] = "math",
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes. Default: one per core.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="S", help="Seconds per row (per test, for code).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A=B", help="A setting of this verifier; may be repeated.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Check the responses of a file against their references, without a recipe."""
+    from factory.progress import Progress
+    from factory.verifying import verifier_config, verify_file
+    from verifiers import VerifierError
+
+    config = verifier_config(kind, workers, time_limit, set_ or [])
+    try:
+        with Progress(quiet=quiet) as progress:
+            summary = verify_file(source, out, config, progress)
+    except VerifierError as error:
+        raise FactoryError(f"verify: {error}") from error
+    except KeyboardInterrupt:
+        _fail(f"stopped; the verdicts so far are kept. To go on: {' '.join(_command())}", EXIT_INTERRUPTED)
+    if not quiet:
+        _print_all(summary.lines())
+        print(f"verdicts: {out}")
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name.")],
     workspace: WorkspaceOption = Path("workspace"),

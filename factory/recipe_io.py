@@ -3,7 +3,8 @@
 Environment variables are never interpolated and anything that looks like a key is refused: a recipe means the same
 everywhere, and a secret never comes near a file or a message.
 
-References to local files (``path`` of a file source, ``model`` of a transformers engine, ``train.student``) stay as
+References to local files (``path`` of a file source, ``model`` of a transformers engine, ``train.student``, the file of
+``verify.check``) stay as
 they were written, so that a saved recipe can be compared between machines; in ``LoadedRecipe.located()`` they are
 absolute. Only what was written relative to another folder, in an extended recipe or by ``--set``, is rewritten at once
 to be relative to the recipe's own.
@@ -28,6 +29,7 @@ from factory.recipe_fields import recipe_schema
 from factory.recipe_messages import SECRET_NAME, did_you_mean, explain
 from factory.sources.config import FileSource
 from factory.yaml_tree import MAX_DEPTH, Fault, Key, Node, Place, dotted, read_tree, recipe_error, shown
+from verifiers.config import PluginConfig
 
 __all__ = ["LoadedRecipe", "load_recipe", "locate", "recipe_schema"]
 
@@ -154,11 +156,17 @@ def _with_references(recipe: Recipe, change: Callable[[str, tuple[Key, ...]], st
         benchmark.model_copy(update={"problems": part(benchmark.problems, "eval", "benchmarks", i, "problems")})
         for i, benchmark in enumerate(recipe.eval.benchmarks)
     )
+    verify = recipe.verify
+    if isinstance(verify, PluginConfig):
+        place, colon, name = verify.check.rpartition(":")
+        if place.endswith(".py"):
+            verify = verify.model_copy(update={"check": change(place, ("verify", "check")) + colon + name})
     student = change(recipe.train.student, ("train", "student"))
     return recipe.model_copy(
         update={
             "problems": part(recipe.problems, "problems"),
             "teachers": recipe.teachers.model_copy(update={"candidates": candidates}),
+            "verify": verify,
             "train": recipe.train.model_copy(update={"student": student}),
             "eval": recipe.eval.model_copy(update={"benchmarks": benchmarks}),
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from factory.context import Context
@@ -15,7 +17,9 @@ from factory.errors import EngineError, StageError
 from factory.records import Problem, content_hash
 from factory.rollout_store import RolloutStore
 from factory.tables import in_chunks
+from sft.models import sha256_file
 from verifiers import Outcome, Verdict, VerifierError, VerifierPool, VerifyConfig, VerifyTask
+from verifiers.config import PluginConfig
 
 _LOOKUP = 512
 _MOST_PENDING = 4096
@@ -306,5 +310,10 @@ def verify_config_inputs(config: VerifyConfig) -> dict[str, Any]:
     """What verdicts depend on: the settings and the verifier's version, not the number of its workers."""
     from verifiers import build_verifier
 
-    verifier = build_verifier(config)
-    return config.model_dump(mode="json", exclude={"num_workers"}) | {"version": verifier.version}
+    with contextlib.closing(build_verifier(config)) as verifier:
+        inputs = config.model_dump(mode="json", exclude={"num_workers"}) | {"version": verifier.version}
+    if isinstance(config, PluginConfig):
+        place, _, name = config.check.rpartition(":")
+        if place.endswith(".py"):  # by content, as everything local
+            inputs["check"] = [name, sha256_file(Path(place))]
+    return inputs

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from verifiers.base import Verifier, VerifierError, VerifyTask
-from verifiers.config import ExactConfig, MathConfig, VerifyConfig
+from verifiers.base import TextVerifier, Verifier, VerifierError, VerifyTask
+from verifiers.config import ExactConfig, MathConfig, PluginConfig, VerifyConfig
 from verifiers.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ __all__ = [
     "ExactConfig",
     "MathConfig",
     "Outcome",
+    "PluginConfig",
+    "TextVerifier",
     "Verdict",
     "Verifier",
     "VerifierError",

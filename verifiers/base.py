@@ -32,11 +32,25 @@ class VerifyTask(NamedTuple):
 class Verifier(Protocol):
     """A check of one response against one reference. No verdict depends on the calls before it."""
 
-    name: ClassVar[str]
-    version: ClassVar[int]
-    REASONS: ClassVar[tuple[str, ...]]
-    PRELOAD: ClassVar[tuple[str, ...]]
-    """Modules that a worker imports before its first row, so that no row's time limit pays for them."""
+    @property
+    def name(self) -> str:
+        """Short and lower-case, as in ``verify.kind``."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised when verdicts change."""
+        ...
+
+    @property
+    def REASONS(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the class
+        """Every reason that a verdict may have."""
+        ...
+
+    @property
+    def PRELOAD(self) -> tuple[str, ...]:  # noqa: N802
+        """Modules that a worker imports before its first row, so that no row's time limit pays for them."""
+        ...
 
     def settle(self, task: VerifyTask) -> Verdict | None:
         """The verdict if it can be had in provably bounded time (safe without a time limit), else None."""
@@ -65,7 +79,7 @@ class TextVerifier:
     WALL_FACTOR: ClassVar[float] = 6.0
     """By the clock a row may take so many times its limit of processor time: the machine may be busy."""
 
-    def __init__(self, time_limit_s: float) -> None:
+    def __init__(self, time_limit_s: float = 5.0) -> None:
         self._time_limit_s = time_limit_s
 
     def wall_limit_s(self, task: VerifyTask) -> float:
@@ -80,6 +94,6 @@ class TextVerifier:
         """Nothing is held."""
 
 
-def error_verdict(verifier: type[Verifier] | Verifier, reason: str, seconds: float = 0.0) -> Verdict:
+def error_verdict(verifier: Verifier, reason: str, seconds: float = 0.0) -> Verdict:
     """An ``error`` verdict: the checker failed, which says nothing about the response."""
     return Verdict(Outcome.ERROR, reason, verifier=f"{verifier.name}@{verifier.version}", seconds=seconds)

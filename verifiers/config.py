@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,4 +33,16 @@ class ExactConfig(_Config):
     """Compare without regard to case."""
 
 
-VerifyConfig = Annotated[MathConfig | ExactConfig, Field(discriminator="kind")]
+class PluginConfig(_Config):
+    """A verifier of your own."""
+
+    kind: Literal["plugin"] = "plugin"
+    """Selects this verifier."""
+    check: str = Field(min_length=1)
+    """``./my_check.py:Check``, ``package.module:Check``, or the name under which a package registered it. The file's
+    code runs with your rights."""
+    options: dict[str, Any] = {}
+    """Settings of the class, read into its pydantic model ``Config``."""
+
+
+VerifyConfig = Annotated[MathConfig | ExactConfig | PluginConfig, Field(discriminator="kind")]

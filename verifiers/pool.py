@@ -56,7 +56,8 @@ class VerifierPool:
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
         self._verifier = build_verifier(config)
-        self._num_workers = config.num_workers or _num_cores()
+        self.num_workers = config.num_workers or _num_cores()
+        """Most processes at a time."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -75,7 +76,7 @@ class VerifierPool:
 
     def verify_all(self, tasks: Iterable[VerifyTask]) -> Iterator[tuple[VerifyTask, Verdict]]:
         """Verdicts in the order of the tasks, as they come; only a bounded number of tasks is read ahead."""
-        window = _WINDOW_PER_WORKER * self._num_workers
+        window = _WINDOW_PER_WORKER * self.num_workers
         pending: deque[_Job] = deque()
         try:
             for task in tasks:
@@ -104,7 +105,7 @@ class VerifierPool:
                 raise RuntimeError("the VerifierPool is closed; submit inside its `with` block")
             self._unsettled += 1
             self._jobs.put(_Job(task, future))
-            if len(self._threads) < min(self._num_workers, self._unsettled):
+            if len(self._threads) < min(self.num_workers, self._unsettled):
                 self._start_thread()
         return future
 
