@@ -28,6 +28,7 @@ def preflight(recipe: Recipe, folder: Path, *, ask_servers: bool = True, until: 
 
 def _find(recipe: Recipe, folder: Path, ask_servers: bool, until: str | None) -> Iterator[str]:
     yield from _sources(recipe, folder)
+    yield from _verifier(recipe, folder)
     if until == "problems":
         return
     local = any(isinstance(t.engine, TransformersEngineConfig) for t in recipe.teachers.candidates)
@@ -58,6 +59,33 @@ def _sources(recipe: Recipe, folder: Path) -> Iterator[str]:
         if not isinstance(benchmark.problems, PoolSource):
             for problem in peek(benchmark.problems, folder):
                 yield f"eval.benchmarks ({benchmark.name}): {problem}"
+
+
+def _verifier(recipe: Recipe, folder: Path) -> Iterator[str]:
+    """Does the verifier accept the first references? As far as that is known without its worker processes."""
+    from factory.sources.load import first_golds
+    from verifiers import VerifierError, build_verifier
+    from verifiers.self_check import self_check
+
+    golds = first_golds(recipe.problems, folder)
+    if not golds and recipe.verify.kind == "math":
+        return
+    try:
+        verifier = build_verifier(recipe.verify)
+    except VerifierError as error:
+        yield f"verify: {error}"
+        return
+    found = [
+        (place, gold, problem)
+        for place, question, gold in golds
+        if (problem := self_check(verifier, gold, question=question, judge=verifier.settle))
+    ]
+    if len(found) > len(golds) / 2:  # fewer are dropped and counted by the run
+        place, gold, problem = found[0]
+        yield (
+            f"verify: {len(found)} of the first {len(golds)} references cannot be used by the verifier"
+            f" {recipe.verify.kind!r}; {place}: {gold[:80]!r}: {problem}"
+        )
 
 
 def _student(recipe: Recipe) -> Iterator[str]:

@@ -15,7 +15,7 @@ from factory.sources.collect import collect
 from factory.sources.config import FileSource, ProblemSource
 from factory.sources.files import detect_format, file_stream, resolve_path
 from factory.sources.hub import hub_stream, local_path
-from factory.sources.peek import peek
+from factory.sources.peek import first_golds, peek
 from factory.sources.result import Dropped, Loaded, Reason, located
 from factory.sources.split import holdout, normalise_prompt, remove_overlap
 from sft.models import sha256_file
@@ -24,6 +24,7 @@ __all__ = [
     "Dropped",
     "Loaded",
     "Reason",
+    "first_golds",
     "holdout",
     "load_problems",
     "normalise_prompt",

@@ -32,6 +32,24 @@ def peek(source: ProblemSource, folder: Path | None = None, rows: int = 20) -> l
         return [printable(str(error))]
 
 
+def first_golds(source: ProblemSource, folder: Path | None = None, rows: int = 20) -> list[tuple[str, str, str]]:
+    """(place, question, reference) of the usable ones among the first rows; empty where only a run can tell."""
+    if isinstance(source, ArithmeticSource):
+        return []
+    try:
+        path = _file(source, folder)
+        if path is None or path.stat().st_size > _LARGEST_DOCUMENT and detect_format(path).kind == "json":
+            return []
+        stream = file_stream(path)
+        return [
+            (f"{stream.label}, {stream.unit} {row.number}", row.fields.prompt, row.fields.gold)
+            for row in parse_rows(source, stream, rows)
+            if row.fields is not None
+        ]
+    except DataError:
+        return []
+
+
 def _file(source: FileSource | HubSource, folder: Path | None) -> Path | None:
     if isinstance(source, FileSource):
         return resolve_path(source.path, folder)

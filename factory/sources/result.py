@@ -30,6 +30,7 @@ Reason = (
         "duplicate_problem",  # question and answer of an earlier row
         "gold_conflict",  # the question of another row with another answer: no telling which is right, so both go
         "in_benchmark",  # a benchmark asks it
+        "gold_refused",  # the verifier does not accept the reference as an answer to itself
     ]
 )
 FAULTS: frozenset[str] = frozenset({*get_args(RowFault), "duplicate_id", "gold_conflict"})

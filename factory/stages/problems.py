@@ -11,13 +11,15 @@ from factory.context import Context
 from factory.errors import DataError
 from factory.recipe import Benchmark
 from factory.records import Problem, content_hash
+from factory.rollouts import verify_config_inputs
+from factory.self_check import usable_golds
 from factory.sources.config import PoolSource, ProblemSource
 from factory.sources.load import Dropped, holdout, load_problems, remove_overlap, source_digest
 from factory.sources.result import located
 from factory.tables import read_problems, write_jsonl, write_problems
 from factory.workspace import Artifact, Ledger
 
-VERSION = 2
+VERSION = 3
 
 
 def problems(ctx: Context) -> Artifact:
@@ -28,6 +30,7 @@ def problems(ctx: Context) -> Artifact:
         "content": _content(ctx, recipe.problems, "problems"),
         "benchmarks": [_benchmark_inputs(ctx, i, b) for i, b in enumerate(recipe.eval.benchmarks)],
         "seed": recipe.seed,
+        "verify": verify_config_inputs(recipe.verify),
         "limit": ctx.limit,
     }
     return ctx.stage("problems", VERSION, inputs, lambda folder: _fill(ctx, folder))
@@ -50,25 +53,26 @@ def _benchmark_inputs(ctx: Context, index: int, benchmark: Benchmark) -> dict[st
 
 
 def _fill(ctx: Context, folder: Path) -> Ledger:
+    recipe = ctx.recipe
     held_out = {
         b.name: min(n for n in (b.problems.num, b.max_questions, ctx.limit) if n is not None)
-        for b in ctx.recipe.eval.benchmarks
+        for b in recipe.eval.benchmarks
         if isinstance(b.problems, PoolSource)
     }
     wanted = None if ctx.limit is None else ctx.limit + sum(held_out.values())
-    loaded = load_problems(ctx.recipe.problems, folder=ctx.folder, limit=wanted, where="problems")
+    loaded = load_problems(recipe.problems, folder=ctx.folder, limit=wanted, where="problems")
     pool, dropped = list(loaded.problems), list(loaded.dropped)
     rows_in = len(pool) + len(dropped)
     prompts: list[str] = []
     held_total = num_questions = 0
-    for i, b in enumerate(ctx.recipe.eval.benchmarks):
+    for i, b in enumerate(recipe.eval.benchmarks):
         if isinstance(b.problems, PoolSource):
             with located(f"eval.benchmarks[{i}].problems"):
-                questions, pool = holdout(pool, held_out[b.name], ctx.recipe.seed)
+                questions, pool = holdout(pool, held_out[b.name], recipe.seed)
             held_total += len(questions)
         else:
             own = load_problems(b.problems, folder=ctx.folder, where=f"eval.benchmarks[{i}].problems")
-            questions = _choose(own.problems, _smallest(b.max_questions, ctx.limit), ctx.recipe.seed)
+            questions = _choose(own.problems, _smallest(b.max_questions, ctx.limit), recipe.seed)
             prompts += [q.prompt for q in own.problems]  # also those not asked: a later run may ask them
             write_jsonl(folder / f"dropped-{b.name}.jsonl", (asdict(d) for d in own.dropped))
         if not questions:
@@ -77,7 +81,8 @@ def _fill(ctx: Context, folder: Path) -> Ledger:
         num_questions += len(questions)
         prompts += [q.prompt for q in questions]
     pool, overlapping = remove_overlap(pool, prompts)
-    dropped += overlapping
+    pool, refused = usable_golds(pool, recipe.verify)
+    dropped += [*overlapping, *refused]
     _refuse_empty(ctx, pool, dropped)
     write_problems(folder / "problems.parquet", pool)
     write_jsonl(folder / "dropped.jsonl", (asdict(d) for d in dropped))
