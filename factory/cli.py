@@ -215,17 +215,23 @@ def verify(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A=B", help="A setting of this verifier; may be repeated.")
     ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="For a judge: the model's name on its server.")] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="For a judge: the server's address.")] = None,
+    api_key_env: Annotated[
+        str, typer.Option("--api-key-env", help="For a judge: environment variable that holds the key.")
+    ] = "OPENAI_API_KEY",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Check the responses of a file against their references, without a recipe."""
     from factory.progress import Progress
-    from factory.verifying import verifier_config, verify_file
+    from factory.verifying import judge_engine, verifier_config, verify_file
     from verifiers import VerifierError
 
     config = verifier_config(kind, workers, time_limit, set_ or [])
+    engine = judge_engine(config, model, base_url, api_key_env)
     try:
         with Progress(quiet=quiet) as progress:
-            summary = verify_file(source, out, config, progress)
+            summary = verify_file(source, out, config, progress, engine)
     except VerifierError as error:
         raise FactoryError(f"verify: {error}") from error
     except KeyboardInterrupt:
@@ -233,6 +239,37 @@ def verify(
     if not quiet:
         _print_all(summary.lines())
         print(f"verdicts: {out}")
+
+
+@app.command()
+def audit(
+    verdicts: Annotated[Path, typer.Argument(help="Verdicts of `factory verify`, or a run's traces.parquet.")],
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="The rows that were verified, where VERDICTS has them not.")
+    ] = None,
+    second: Annotated[
+        str, typer.Option("--second", help="The second grader: a kind of verifier, or `none`.")
+    ] = "second_math",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Verdicts of each outcome to grade again.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the whole report as JSON, too.")] = None,
+) -> None:
+    """Grade a sample of verdicts a second time, and list references that most samples contradict."""
+    from factory.auditing import audit_file, report_lines
+    from factory.verifying import verifier_config
+    from factory.workspace import disk_errors, write_json
+    from verifiers import VerifierError
+
+    config = None if second == "none" else verifier_config(second, None, None, [])
+    try:
+        found = audit_file(verdicts, inputs, config, num_per_outcome=sample, seed=seed)
+    except VerifierError as error:
+        raise FactoryError(f"audit: {error}") from error
+    _print_all(report_lines(found))
+    if out is not None:
+        with disk_errors(out.parent):
+            write_json(out, found.as_dict())
+        print(f"report: {out}")
 
 
 @app.command()

@@ -41,7 +41,7 @@ def find_spot(loc: Sequence[Key], tree: Node) -> Spot:
     rivals: tuple[type[BaseModel], ...] = ()
     for key in loc:
         models = section_models(spot.annotation)
-        tags = {kind_of(model): model for model in models}
+        tags = {kind: model for model in models for kind in kinds_of(model)}
         if len(models) > 1 and key in tags:  # not a key of the recipe: names the variant
             rivals = tuple(model for model in models if model is not tags[str(key)])
             spot = spot._replace(annotation=tags[str(key)])
@@ -74,9 +74,14 @@ def section_models(annotation: Any) -> tuple[type[BaseModel], ...]:
 
 
 def kind_of(model: type[BaseModel]) -> str:
-    """The ``kind`` that chooses this variant; empty for a section without variants."""
+    """The ``kind`` that chooses this variant (of several, all of them); empty for a section without variants."""
+    return " or ".join(kinds_of(model))
+
+
+def kinds_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """Each ``kind`` that chooses this variant."""
     field = model.model_fields.get("kind")
-    return str(get_args(field.annotation)[0]) if field else ""
+    return tuple(map(str, get_args(field.annotation))) if field else ()
 
 
 def _entry_type(annotation: Any) -> Any:
@@ -94,7 +99,7 @@ def allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         text = f"a list, each entry {allowed(get_args(wanted)[0])}"
         text += ", at least one" if any(getattr(m, "min_length", None) for m in metadata) else ""
     elif len(models) > 1:
-        text = f"a section with kind: {' or '.join(sorted(map(kind_of, models)))}"
+        text = f"a section with kind: {' or '.join(sorted(kind for model in models for kind in kinds_of(model)))}"
     elif models:
         text = f"a section with {', '.join(sorted(models[0].model_fields))}"
     else:
@@ -118,16 +123,18 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
 def all_keys() -> tuple[str, ...]:
     """Every key of a recipe as ``section.key``; ``*`` stands for a list's index."""
 
-    def below(annotation: Any, prefix: str) -> Iterator[str]:
+    def below(annotation: Any, prefix: str, above: tuple[type[BaseModel], ...]) -> Iterator[str]:
         entry = _entry_type(annotation)
         if entry is not None:
-            yield from below(entry, f"{prefix}*.")
+            yield from below(entry, f"{prefix}*.", above)
         for model in section_models(annotation):
+            if model in above:  # a section may hold itself (a verifier of verifiers): once is enough
+                continue
             for name, info in model.model_fields.items():
                 yield prefix + name
-                yield from below(info.annotation, f"{prefix}{name}.")
+                yield from below(info.annotation, f"{prefix}{name}.", (*above, model))
 
-    return tuple(dict.fromkeys(below(Recipe, "")))
+    return tuple(dict.fromkeys(below(Recipe, "", ())))
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -149,13 +156,17 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _all_sections(annotation: Any) -> set[type[BaseModel]]:
+def _all_sections(annotation: Any, seen: set[type[BaseModel]] | None = None) -> set[type[BaseModel]]:
+    """Every model below an annotation; ``seen`` ends the walk where a model holds itself (verifiers of verifiers)."""
+    seen = set() if seen is None else seen
     entry = _entry_type(annotation)
-    found = set(section_models(annotation)) | (_all_sections(entry) if entry is not None else set())
-    for model in tuple(found):
+    if entry is not None:
+        _all_sections(entry, seen)
+    for model in set(section_models(annotation)) - seen:
+        seen.add(model)
         for info in model.model_fields.values():
-            found |= _all_sections(info.annotation)
-    return found
+            _all_sections(info.annotation, seen)
+    return seen
 
 
 @cache

@@ -6,7 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from factory.recipe_fields import Spot, all_keys, allowed, field_docs, find_spot, kind_of, required_type, section_models
+from factory.recipe_fields import (
+    Spot,
+    all_keys,
+    allowed,
+    field_docs,
+    find_spot,
+    kind_of,
+    kinds_of,
+    required_type,
+    section_models,
+)
 from factory.yaml_tree import Fault, Node, Place, plain_scalar, quoted
 
 SECRET_NAME = re.compile(r"key|secret|passw|credential|authorization", re.IGNORECASE)
@@ -55,7 +65,7 @@ def _mentioned(spot: Spot, text: str) -> Place:
 
 
 def _wrong_kind(spot: Spot) -> Fault:
-    kinds = sorted(map(kind_of, section_models(spot.annotation)))
+    kinds = sorted(kind for model in section_models(spot.annotation) for kind in kinds_of(model))
     kind = spot.node.child("kind") if spot.node else None
     path = (*spot.path, "kind")
     if kind is None:

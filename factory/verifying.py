@@ -12,17 +12,19 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from factory.engines.config import OpenAIEngineConfig
 from factory.errors import DataError, RecipeError, WorkspaceError
 from factory.progress import Progress
 from factory.sources.fields import UnusableRowError, read_gold
 from factory.sources.files import RawRow, detect_format, file_stream
 from verifiers import Outcome, Verdict, VerifierPool, VerifyConfig, VerifyTask
+from verifiers.config import AnyVerifyConfig, JudgeConfig
 
 COLUMNS = ("id", "row", "outcome", "reason", "extracted", "rule", "verifier", "seconds", "detail")
 OUT_SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".pq")
@@ -85,30 +87,102 @@ def verifier_config(kind: str, workers: int | None, time_limit_s: float | None, 
     values |= {"num_workers": workers} if workers else {}
     values |= {"time_limit_s": time_limit_s} if time_limit_s is not None else {}
     try:
-        return TypeAdapter(VerifyConfig).validate_python(values)
+        return TypeAdapter(AnyVerifyConfig).validate_python(values)
     except ValidationError as error:
         lines = [f"{'.'.join(str(p) for p in e['loc'][1:]) or '--kind'}: {e['msg']}" for e in error.errors()]
         raise RecipeError(f"--kind {kind}: " + "; ".join(lines)) from error
 
 
-def verify_file(source: Path, out: Path, config: VerifyConfig, progress: Progress) -> Summary:
+def judge_engine(
+    config: VerifyConfig | JudgeConfig, model: str | None, base_url: str | None, api_key_env: str
+) -> OpenAIEngineConfig | None:
+    """Who the judge is; None for every other verifier.
+
+    Raises:
+        RecipeError: a judge without a model, or an address that is none.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(config, JudgeConfig):
+        return None
+    if model is None:
+        raise RecipeError("--kind judge: name the model with --model (and its server with --base-url)")
+    try:
+        return OpenAIEngineConfig(model=model, base_url=base_url, api_key_env=api_key_env)
+    except ValidationError as error:
+        raise RecipeError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+
+
+Judging = Callable[[Iterator["Row"]], Iterator[tuple["Row", Verdict]]]
+"""Verdicts on rows, in their order."""
+
+
+@contextmanager
+def pooled(config: VerifyConfig) -> Iterator[Judging]:
+    """Verdicts from worker processes."""
+    with VerifierPool(config) as pool:
+        yield lambda rows: _in_order(pool, rows)
+
+
+@contextmanager
+def judged(config: JudgeConfig, engine: OpenAIEngineConfig) -> Iterator[Judging]:
+    """Verdicts from a language model behind an endpoint."""
+    from factory.engines.build import build_engine
+    from factory.engines.openai_engine import openai_identity
+    from factory.judging import generate_with
+    from verifiers.judge import judge_all
+
+    model = build_engine(engine, openai_identity(engine))
+    generate = generate_with(model)
+
+    def verdicts(rows: Iterator[Row]) -> Iterator[tuple[Row, Verdict]]:
+        while part := list(islice(rows, config.batch_size)):
+            found = judge_all((row.task for row in part if row.task), generate, config)
+            yield from ((row, next(found)[1] if row.task else _bad(row)) for row in part)
+
+    try:
+        yield verdicts
+    finally:
+        model.close()
+
+
+def _judging(config: VerifyConfig | JudgeConfig, engine: OpenAIEngineConfig | None) -> AbstractContextManager[Judging]:
+    if not isinstance(config, JudgeConfig):
+        return pooled(config)
+    if engine is None:
+        raise RecipeError("a judge needs an engine")
+    return judged(config, engine)
+
+
+def verify_file(
+    source: Path,
+    out: Path,
+    config: VerifyConfig | JudgeConfig,
+    progress: Progress,
+    engine: OpenAIEngineConfig | None = None,
+) -> Summary:
     """A verdict on every row of ``source`` in ``out`` (JSONL or Parquet, by its name).
+
+    Args:
+        engine: who the judge is, where ``config`` is a judge's.
 
     Raises:
         DataError: when the input cannot be read, or ``out`` has no known ending or is the input.
         WorkspaceError: when ``out`` cannot be written.
     """
     _check_places(source, out)
-    verdicts = _Partial(out, {"input": _digest(source), "verify": config.model_dump(mode="json")})
+    settings = {"verify": config.model_dump(mode="json"), "judge": engine and engine.model_dump(mode="json")}
+    verdicts = _Partial(out, {"input": _digest(source), **settings})
     summary = Summary(resumed=verdicts.num_rows)
-    with progress.task("verdicts", _count_rows(source)) as task, VerifierPool(config) as pool:
+    judging = _judging(config, engine)
+    with progress.task("verdicts", _count_rows(source)) as task, judging as verdicts_on:
         rows = read_rows(source, config.kind)
         for _ in range(verdicts.num_rows):  # an earlier call's
             if next(rows, None) is None:
                 raise DataError(f"{source} has fewer rows than {verdicts.path} has verdicts; remove that file")
         task.advance(verdicts.num_rows)
         with verdicts.appending() as append:
-            for row, verdict in _in_order(pool, rows):
+            for row, verdict in verdicts_on(rows):
                 append(verdict_row(row, verdict))
                 task.advance()
     for line in verdicts.rows():
@@ -244,9 +318,11 @@ def _is_done(future: Future[Verdict] | None) -> bool:
 
 
 def _taken(row: Row, future: Future[Verdict] | None) -> tuple[Row, Verdict]:
-    if future is None:
-        return row, Verdict(Outcome.ERROR, BAD_ROW, detail=json.dumps({"problem": row.problem}, ensure_ascii=False))
-    return row, future.result()
+    return row, future.result() if future else _bad(row)
+
+
+def _bad(row: Row) -> Verdict:
+    return Verdict(Outcome.ERROR, BAD_ROW, detail=json.dumps({"problem": row.problem}, ensure_ascii=False))
 
 
 def verdict_row(row: Row, verdict: Verdict) -> dict[str, Any]:

@@ -68,10 +68,20 @@ def test_a_small_recipe_gets_the_defaults(tmp_path: Path) -> None:
 
 # (text of GOOD, what stands there instead, line of the message, parts of that message)
 BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
-    ("kind: math", "kind: mathh", 12, ("verify.kind: ", '"mathh"', 'did you mean "math"?', "allowed: exact, math.")),
-    ("kind: math", "kind: 7", 12, ("verify.kind: ", "got 7 (a number)", "allowed: exact, math")),
-    ("kind: math", "num_workers: 2", 11, ("verify.kind: missing", "allowed: exact, math")),
-    ("\n  kind: math", " 3", 11, ("verify: got 3 (a number)", "a section with kind: exact or math")),
+    (
+        "kind: math",
+        "kind: mathh",
+        12,
+        (
+            "verify.kind: ",
+            '"mathh"',
+            'did you mean "math"?',
+            "allowed: all_of, any_of, choice, code, exact",
+        ),
+    ),
+    ("kind: math", "kind: 7", 12, ("verify.kind: ", "got 7 (a number)", "allowed: all_of, any_of, choice")),
+    ("kind: math", "num_workers: 2", 11, ("verify.kind: missing", "allowed: all_of, any_of, choice")),
+    ("\n  kind: math", " 3", 11, ("verify: got 3 (a number)", "a section with kind: all_of or any_of or choice")),
     ("  num: 100", "  nmu: 100", 4, ("problems.nmu: unknown key", 'did you mean "num"?', "max_steps, min_steps, num")),
     ("  num: 100", "  path: a.jsonl", 4, ("problems.path: unknown key for kind arithmetic", "belongs to kind file")),
     ("  num: 100", "  num: 0", 4, ("problems.num: got 0 (a number)", "a whole number, at least 1, at most 2000000")),
@@ -124,7 +134,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("kind: ded", "kind: ded\n  size: 2", 16, ("curate: selector.traces_per_problem (4) must not exceed",)),
     ("  benchmarks:", "  benchmarks: []\n  x:", 20, ("eval.benchmarks: got an empty list", "at least one")),
     ("    - name: longer", "    - 5\n    - name: longer", 21, ("eval.benchmarks.0: got 5 (a number)",)),
-    ("split: heldout", "split: test", 22, ("eval.benchmarks.0.problems.split: ", "allowed: heldout, train.")),
+    (
+        "split: heldout",
+        "split: test",
+        22,
+        ("eval.benchmarks.0.problems.split: ", "allowed: heldout, train, validation."),
+    ),
     (
         "kind: arithmetic, split",
         "kind: arith, split",

@@ -50,7 +50,20 @@ teachers:
         price_per_1m_completion_tokens: 0.4
   smoke: {num_problems: 10, num_samples: 1, train_tokens: 20000, num_questions: 10, eval_samples: 2}
 rollouts: {num_samples: 2, temperature: 0.7, top_p: 0.9, max_tokens: 256}
-verify: {kind: exact, time_limit_s: 2, num_workers: 2, ignore_case: false}
+verify:
+  kind: first_decided
+  members:
+    - {kind: exact, time_limit_s: 2, num_workers: 2, ignore_case: false}
+    - {kind: choice, num_options: 4}
+    - {kind: regex, pattern: "a+", match: search, part: final}
+    - {kind: reasoning_gym, threshold: 0.5}
+    - {kind: plugin, check: "json:JSONDecoder", options: {}}
+    - kind: code
+      total_time_limit_s: 30
+      memory_mb: 512
+      float_tolerance: 0.000001
+      all_tests: true
+      sandbox: bubblewrap
 difficulty: {num_samples: 4, temperature: 1, top_p: 1.0, max_tokens: 128}
 curate:
   size: 100

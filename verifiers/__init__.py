@@ -31,9 +31,12 @@ __all__ = [
 ]
 
 
+_MODULES = {"all_of": "combine", "any_of": "combine", "first_decided": "combine"}
+
+
 def build_verifier(config: VerifyConfig) -> Verifier:
-    """The verifier that ``config.kind`` names: the ``VERIFIER`` of module ``verifiers.<kind>``."""
-    module = import_module(f"{__name__}.{config.kind}")
+    """The verifier that ``config.kind`` names: ``VERIFIER`` of ``verifiers.<kind>`` (``combine`` for combinators)."""
+    module = import_module(f"{__name__}.{_MODULES.get(config.kind, config.kind)}")
     verifier: Verifier = module.VERIFIER(config)
     return verifier
 
