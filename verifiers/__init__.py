@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from verifiers.base import TextVerifier, Verifier, VerifierError, VerifyTask
-from verifiers.config import ExactConfig, MathConfig, PluginConfig, VerifyConfig
+from verifiers.config import CodeConfig, ExactConfig, MathConfig, PluginConfig, VerifyConfig
 from verifiers.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from verifiers.pool import VerifierPool
 
 __all__ = [
+    "CodeConfig",
     "ExactConfig",
     "MathConfig",
     "Outcome",

@@ -64,6 +64,10 @@ class Verifier(Protocol):
         """Seconds by the clock after which a worker that has this row is killed, and the verdict is an error."""
         ...
 
+    def cpu_limit_s(self, task: VerifyTask) -> float:
+        """The same in seconds of the worker's own processor time, which do not depend on what else is running."""
+        ...
+
     def render(self, gold: str) -> str | None:
         """A response that states the reference, which must be accepted; None where none can be written."""
         ...
@@ -85,6 +89,10 @@ class TextVerifier:
     def wall_limit_s(self, task: VerifyTask) -> float:
         """A multiple of ``time_limit_s``, whatever the row."""
         return self.WALL_FACTOR * self._time_limit_s
+
+    def cpu_limit_s(self, task: VerifyTask) -> float:
+        """``time_limit_s``, whatever the row."""
+        return self._time_limit_s
 
     def render(self, gold: str) -> str | None:
         """The reference in a box."""

@@ -79,6 +79,10 @@ class CombineVerifier:
         """The members' limits together: they run one after the other."""
         return sum(member.wall_limit_s(task) for member in self._members)
 
+    def cpu_limit_s(self, task: VerifyTask) -> float:
+        """The members' limits together."""
+        return sum(member.cpu_limit_s(task) for member in self._members)
+
     def render(self, gold: str) -> str | None:
         """What the first member writes that can write the reference."""
         return next((text for member in self._members if (text := member.render(gold)) is not None), None)

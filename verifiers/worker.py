@@ -99,7 +99,7 @@ class Worker:
             raise WorkerStartError(f"no verifier process could be started: {error}") from error
 
     def ask(self, task: VerifyTask, wall_limit_s: float) -> Verdict:
-        """The verdict on one row, in so many seconds by the clock (and ``time_limit_s`` of processor time).
+        """The verdict on one row, in so many seconds by the clock (and ``cpu_limit_s`` of its processor time).
 
         Raises ``WorkerTimedOutError`` or ``WorkerDiedError``; close the worker then.
         """
@@ -162,16 +162,16 @@ def serve(file: int) -> None:
             return
         connection.send(_READY)
         with contextlib.closing(verifier):
-            _answer(connection, verifier, config.time_limit_s)
+            _answer(connection, verifier)
 
 
-def _answer(connection: Connection, verifier: Verifier, time_limit_s: float) -> None:
+def _answer(connection: Connection, verifier: Verifier) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             task: VerifyTask = connection.recv()
             # The kernel ends us at the limit, in C code too. Of processor time, not of the clock: a verdict must not
             # depend on what else the machine is doing.
-            _limit_soft_cpu(time.process_time() + time_limit_s)
+            _limit_soft_cpu(time.process_time() + verifier.cpu_limit_s(task))
             connection.send(verifier.verify(task))
 
 
