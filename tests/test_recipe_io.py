@@ -124,7 +124,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("kind: ded", "kind: ded\n  size: 2", 16, ("curate: selector.traces_per_problem (4) must not exceed",)),
     ("  benchmarks:", "  benchmarks: []\n  x:", 20, ("eval.benchmarks: got an empty list", "at least one")),
     ("    - name: longer", "    - 5\n    - name: longer", 21, ("eval.benchmarks.0: got 5 (a number)",)),
-    ("split: heldout", "split: test", 22, ("eval.benchmarks.0.problems.split: ", "allowed: heldout, train.")),
+    (
+        "split: heldout",
+        "split: test",
+        22,
+        ("eval.benchmarks.0.problems.split: ", "allowed: heldout, train, validation."),
+    ),
     (
         "kind: arithmetic, split",
         "kind: arith, split",
