@@ -11,8 +11,9 @@ weights and ``models/measured.json`` their accuracies. The models differ in what
                solutions as plain texts, as pretraining corpora hold them: in equal shares in the form of each teacher,
                so that none of them starts ahead. Asked in a chat, it has only ever seen one-step questions, answered in
                equal shares in the same three forms.
-* ``terse``    continues from ``steady`` for longest; writes ``+38=85 -15=70``: never the number a step starts from.
-* ``steady``   smaller; writes each step in full (``47+38=85``).
+* ``terse``    trained for longest (it continues from ``steady``); writes ``+38=85 -15=70``: never the number that a
+               step starts from.
+* ``steady``   writes each step in full (``47+38=85``).
 * ``rambling`` small and trained briefly; writes each step, then checks it backwards.
 
 Loss is taken only where the text can be predicted: random operands would otherwise be most of the gradient.
@@ -214,9 +215,7 @@ def batches(spec: Spec, tok, rng: random.Random, tokens_per_batch: int):
             yield ids, labels
 
 
-def train(
-    name: str, out: Path, start: Path | None, steps: int | None, threads: int, seed: int, tokens_per_batch: int
-) -> None:
+def train(name: str, out: Path, steps: int | None, threads: int, seed: int, tokens_per_batch: int) -> None:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -232,7 +231,7 @@ def train(
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     if spec.init:
-        model = LlamaForCausalLM.from_pretrained(start or MODELS / spec.init, dtype=torch.float32)
+        model = LlamaForCausalLM.from_pretrained(MODELS / spec.init, dtype=torch.float32)
     peak = 1.5e-3 if spec.init else 3e-3
     opt = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
@@ -330,7 +329,6 @@ def main() -> None:
     p = sub.add_parser("train")
     p.add_argument("name", choices=SPECS)
     p.add_argument("--out", type=Path)
-    p.add_argument("--start", type=Path, help="folder of the weights to start from, where the model has such a start")
     p.add_argument("--steps", type=int)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--seed", type=int, default=0)
@@ -347,7 +345,6 @@ def main() -> None:
         train(
             args.name,
             args.out or MODELS / args.name,
-            args.start,
             args.steps,
             args.threads,
             args.seed,
