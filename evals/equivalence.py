@@ -13,7 +13,7 @@ def same_answers(config: VerifyConfig | None = None, pool: VerifierPool | None =
     """The verifier's equality of two extracted answers (default: mathematical); results are remembered.
 
     Without a pool only what the verifier settles in bounded time counts as the same: numbers, tuples, sets, words in
-    any notation, but not expressions that need symbolic mathematics. With an open pool those are decided, too.
+    any notation and most expressions, but not what needs sympy (sums, integrals): an open pool decides that, too.
     """
     verifier = build_verifier(config) if config else MathVerifier()
 

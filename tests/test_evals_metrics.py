@@ -129,8 +129,8 @@ def test_equality_is_the_verifiers_own() -> None:
 
 
 def test_symbolic_equality_needs_the_pool() -> None:
-    a, b = "(x+1)^2", "x^2+2x+1"
+    a, b = r"\sum_{k=1}^{9} k", "45"
     assert not same_answers(MathConfig())(a, b)
     with VerifierPool(MathConfig(num_workers=1, time_limit_s=30)) as pool:
         assert same_answers(MathConfig(), pool)(a, b)
-        assert not same_answers(MathConfig(), pool)(a, "x^2+1")
+        assert not same_answers(MathConfig(), pool)(a, "46")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from verifiers.extract import extract_answer, split_reasoning
+from verifiers.extract import boxed_together, extract_answer, last_boxes, split_reasoning
 
 FOUND = [
     (r"So \boxed{42}.", "42", "boxed"),
@@ -42,6 +42,8 @@ FOUND = [
         r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}",
         "math_env",
     ),
+    ("Réponse : il reste 220 $ à payer d'ici 12 mois.", "220", "answer_is"),
+    ("$\\text{three big dogs}$", "$\\text{three big dogs}$", "whole"),
     ("They pay $ 5 and then again $ 6 for the two tickets", "6", "last_number"),
 ]
 
@@ -83,6 +85,50 @@ def test_what_follows_the_end_of_turn_is_another_question() -> None:
     assert extract_answer(text).answer == "5"
 
 
+CHANNELS = "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>{}"
+
+
+@pytest.mark.parametrize("ending", ["", "<|return|>", "<|end|>", "<|start|>user<|message|>1+1?<|end|>"])
+def test_the_final_channel_holds_the_answer(ending: str) -> None:
+    text = CHANNELS.format(r"maybe \boxed{1}", r"It is \boxed{2}.") + ending
+    assert extract_answer(text) == ("2", "boxed", False)
+
+
+def test_channels_without_a_final_one_are_truncated() -> None:
+    assert extract_answer(r"<|channel|>analysis<|message|>so \boxed{5}").truncated
+    assert extract_answer(r"<|channel|>analysis<|message|>so \boxed{5}<|end|>").truncated
+
+
+def test_channels_whose_special_tokens_were_dropped_are_read_too() -> None:
+    assert extract_answer(r"analysisIs it \boxed{1}? No.assistantfinalIt is \boxed{2}.").answer == "2"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<think>", "</think>"),
+        ("<thinking>", "</thinking>"),
+        ("<reasoning>", "</reasoning>"),
+        ("<thought>", "</thought>"),
+        ("<scratchpad>", "</scratchpad>"),
+        ("[THINK]", "[/THINK]"),
+        ("◁think▷", "◁/think▷"),
+        ("<seed:think>", "</seed:think>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ],
+)
+def test_reasoning_in_any_usual_tags_is_cut_off_and_must_be_closed(opening: str, closing: str) -> None:
+    assert extract_answer(rf"{opening}\boxed{{1}}?{closing}\boxed{{2}}").answer == "2"
+    assert extract_answer(rf"{opening}\boxed{{1}}? \boxed{{2}}").truncated
+
+
+def test_boxes_of_the_last_line_are_known_together() -> None:
+    assert last_boxes("\\boxed{0}\n$a=\\boxed{1}$ for odd, $b=\\boxed{2}$ for even") == "1, 2"
+    assert last_boxes("\\boxed{0}\n\\boxed{1}") is None
+    assert boxed_together("\\boxed{1} papers and \\boxed{2} bins") == "1, 2"
+    assert boxed_together("\\boxed{1} or, if you like that more, \\boxed{2}") is None
+
+
 def test_markers_before_the_answer_do_not_hide_it() -> None:
     assert extract_answer("<|im_start|>assistant\nIt is \\boxed{5}").answer == "5"
 
@@ -99,6 +145,9 @@ HOSTILE = {
     "backslashes": "\\",
     "open display math": r"\[ a ",
     "open fractions": r"\frac{1}{",
+    "channels": "<|channel|>final<|message|>",
+    "lines": "x\n",
+    "empty math": "$$",
     "spaces": "answer" + " " * 200_000,
 }
 

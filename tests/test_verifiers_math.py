@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from math_pairs import PAIRS
 
 from verifiers import ExactConfig, MathConfig, Outcome, Verdict, VerifierPool, VerifyTask, build_verifier
 from verifiers.exact import ExactVerifier
@@ -55,24 +56,24 @@ CORRECT = [
     ("D", "(D) $x^2-8x+16=0$", "exact"),
     ("\\text{yes}", "Yes", "exact"),
     ("\\emptyset", "\\varnothing", "exact"),
-    ("x^2+2x+1", "(x+1)^2", "symbolic"),
-    ("\\frac{\\sqrt{2}}{2}", "\\frac{1}{\\sqrt{2}}", "symbolic"),
-    ("\\frac{x}{10}", "0.1x", "symbolic"),
-    ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}", "symbolic"),
-    ("1+2i", "i(2-i)", "symbolic"),
-    ("e^{i\\pi}", "-1", "symbolic"),
-    ("\\frac{\\sinh(at)}{a}", "\\frac{e^{at}-e^{-at}}{2a}", "symbolic"),
-    ("cx^2", "Cx^2", "symbolic"),
-    ("x \\in (-2,3)", "-2<x<3", "symbolic"),
-    ("\\{x \\mid -2 \\le x < 1\\}", "[-2,1)", "symbolic"),
-    ("2x+4y-3=0", "y=-\\frac{1}{2}x+\\frac{3}{4}", "symbolic"),
-    ("\\frac{1}{3}E_{1}+\\frac{2}{3}E_{2}", "\\frac{E_1+2E_2}{3}", "symbolic"),
-    ("m_{\\max}=n^2-n", "n(n-1)", "symbolic"),
-    ("\\lambda_{\\text{red}}/2", "0.5\\lambda_{\\text{red}}", "symbolic"),
-    ("f'(x)=2x", "2x", "symbolic"),
-    ("\\frac{dM}{dt}=2M", "\\frac{dM}{dt}=M+M", "symbolic"),
-    ("\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}", "\\begin{bmatrix} 0.5 \\\\ 3 \\end{bmatrix}", "symbolic"),
-    ("\\log_{\\frac12} 3", "-\\log_2 3", "symbolic"),
+    ("x^2+2x+1", "(x+1)^2", "exact"),
+    ("\\frac{\\sqrt{2}}{2}", "\\frac{1}{\\sqrt{2}}", "exact"),
+    ("\\frac{x}{10}", "0.1x", "exact"),
+    ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}", "exact"),
+    ("1+2i", "i(2-i)", "exact"),
+    ("e^{i\\pi}", "-1", "exact"),
+    ("\\frac{\\sinh(at)}{a}", "\\frac{e^{at}-e^{-at}}{2a}", "exact"),
+    ("cx^2", "Cx^2", "exact"),
+    ("x \\in (-2,3)", "-2<x<3", "exact"),
+    ("\\{x \\mid -2 \\le x < 1\\}", "[-2,1)", "exact"),
+    ("2x+4y-3=0", "y=-\\frac{1}{2}x+\\frac{3}{4}", "exact"),
+    ("\\frac{1}{3}E_{1}+\\frac{2}{3}E_{2}", "\\frac{E_1+2E_2}{3}", "exact"),
+    ("m_{\\max}=n^2-n", "n(n-1)", "exact"),
+    ("\\lambda_{\\text{red}}/2", "0.5\\lambda_{\\text{red}}", "exact"),
+    ("f'(x)=2x", "2x", "exact"),
+    ("\\frac{dM}{dt}=2M", "\\frac{dM}{dt}=M+M", "exact"),
+    ("\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}", "\\begin{bmatrix} 0.5 \\\\ 3 \\end{bmatrix}", "exact"),
+    ("\\log_{\\frac12} 3", "-\\log_2 3", "exact"),
 ]
 WRONG = [
     ("5", "6"),
@@ -141,6 +142,10 @@ RESPONSES = [
         Outcome.UNVERIFIABLE,
         "gold_ambiguous",
     ),
+    ("\\boxed{1} papers and \\boxed{2} bins", "\\boxed{1, 2}", None, Outcome.CORRECT, "exact"),
+    ("\\boxed{1} papers and \\boxed{2} bins", "\\boxed{2}", None, Outcome.UNVERIFIABLE, "gold_ambiguous"),
+    ("3, 5", "We get $y_1 = \\boxed{3}$ for $a$ and $y_2 = \\boxed{5}$ for $b$.", None, Outcome.CORRECT, "exact"),
+    ("3, 6", "We get $y_1 = \\boxed{3}$ for $a$ and $y_2 = \\boxed{5}$ for $b$.", None, Outcome.INCORRECT, "mismatch"),
     ("Hence \\boxed{\\frac12}, that is \\boxed{0.5}", "\\boxed{1/2}", None, Outcome.CORRECT, "exact"),
     ("Either \\boxed{15\\frac{39}{40}} or \\boxed{\\frac{639}{40}}", "15.975", None, Outcome.CORRECT, "exact"),
 ]
@@ -163,13 +168,55 @@ def verdict(response: str, gold: str, finish_reason: str | None = None) -> Verdi
 @pytest.mark.parametrize(("gold", "answer", "reason"), CORRECT)
 def test_equal_answers_are_correct(gold: str, answer: str, reason: str) -> None:
     found = verdict(box(answer), gold)
-    assert (found.outcome, found.reason, found.verifier) == (Outcome.CORRECT, reason, "math@1")
+    assert (found.outcome, found.reason, found.verifier) == (Outcome.CORRECT, reason, f"math@{MathVerifier.version}")
 
 
 @pytest.mark.parametrize(("gold", "answer"), WRONG)
 def test_different_answers_are_incorrect(gold: str, answer: str) -> None:
     found = verdict(box(answer), gold)
     assert (found.outcome, found.reason) == (Outcome.INCORRECT, "mismatch")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_equal_pairs_of_every_class_are_correct(name: str) -> None:
+    found = {(gold, answer): verdict(box(answer), gold) for gold, answer in PAIRS[name].equal}
+    assert {pair: v.reason for pair, v in found.items() if v.outcome is not Outcome.CORRECT} == {}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_near_misses_of_every_class_are_incorrect(name: str) -> None:
+    found = {(gold, answer): verdict(box(answer), gold) for gold, answer in PAIRS[name].unequal}
+    assert {pair: v.reason for pair, v in found.items() if v.outcome is not Outcome.INCORRECT} == {}
+
+
+def test_the_exact_path_decides_nearly_all_pairs_and_as_the_full_one_does() -> None:
+    tasks = [VerifyTask("", box(a), g) for pairs in PAIRS.values() for g, a in pairs.equal + pairs.unequal]
+    settled = [(task, MathVerifier().settle(task)) for task in tasks]
+    decided = [(task, v) for task, v in settled if v is not None]
+    assert len(decided) > 0.95 * len(tasks)
+    assert [t for t, v in decided if v.outcome is not MathVerifier().verify(t).outcome] == []
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "outcome"),
+    [
+        # An answer may be sloppier than a reference.
+        ("5", "x = 5", Outcome.CORRECT),
+        ("17", "m + n = 17", Outcome.CORRECT),
+        ("x + y = 17", "17", Outcome.INCORRECT),
+        ("0", "x^2 - 4 = 0", Outcome.INCORRECT),
+        ("AB = 17", "17", Outcome.CORRECT),
+        ("1011_2", "1011", Outcome.CORRECT),
+        ("3 \\pmod 7", "3", Outcome.CORRECT),
+        ("3", "10 \\pmod 7", Outcome.INCORRECT),
+        ("25\\%", "0.25", Outcome.CORRECT),
+        ("0.25", "0.25\\%", Outcome.INCORRECT),
+        ("18\\text{ cm}", "18", Outcome.CORRECT),
+        ("18\\text{ cm}", "18\\text{ m}", Outcome.INCORRECT),
+    ],
+)
+def test_rules_are_asymmetric_where_they_are_written_down(gold: str, answer: str, outcome: Outcome) -> None:
+    assert verdict(box(answer), gold).outcome is outcome
 
 
 @pytest.mark.parametrize(("gold", "response", "finish", "outcome", "reason"), RESPONSES)
@@ -252,7 +299,7 @@ def labelled_cases(folder: Path) -> list[tuple[VerifyTask, bool]]:
 
 
 def test_agreement_with_labelled_equivalence_cases(shared_data: Path, pool: VerifierPool) -> None:
-    """Measured: 0 wrong accepts but one (a row about a think tag), 96 % of the right answers accepted."""
+    """Measured: 0 wrong accepts but one (a row about a think tag), 99 % of the right answers accepted."""
     cases = labelled_cases(shared_data / "07_math_equiv")
     expected = {task.id: label for task, label in cases}
     counts = Counter((expected[t.id], v.outcome) for t, v in pool.verify_all(task for task, _ in cases))
@@ -260,7 +307,7 @@ def test_agreement_with_labelled_equivalence_cases(shared_data: Path, pool: Veri
     wrong = sum(n for (label, _), n in counts.items() if not label)
     assert right > 300 and wrong > 60
     assert counts[False, Outcome.CORRECT] <= 1
-    assert counts[True, Outcome.CORRECT] / right > 0.94
+    assert counts[True, Outcome.CORRECT] / right > 0.98
     assert counts[True, Outcome.ERROR] + counts[False, Outcome.ERROR] <= 2
 
 

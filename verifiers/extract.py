@@ -29,19 +29,31 @@ class Split(NamedTuple):
     truncated: bool
 
 
-_OPEN = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>|<reasoning>", re.IGNORECASE)
-_CLOSE = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>|</reasoning>", re.IGNORECASE)
+_OPEN = re.compile(
+    r"<(?:think(?:ing)?|reasoning|thoughts?|scratchpad|seed:think|reflection)>|<\|begin_of_thought\|>|\[THINK\]|◁think▷",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    r"</(?:think(?:ing)?|reasoning|thoughts?|scratchpad|seed:think|reflection)>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷",
+    re.IGNORECASE,
+)
+_HAS_CONTENT = re.compile(r"[^\W_]|[∅{]")
+_MAY_TAG = re.compile(r"[<\[◁][A-Za-z/|]")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w{1,20})[^<]{0,200}<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|start|call|channel)\|>")
+_BARE_FINAL = "assistantfinal"
 _SOLUTION_MARKERS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 _TURN_MARKERS = re.compile(r"<\|im_end\|>|<\|im_start\|>|<\|endoftext\|>|<\|eot_id\|>|<\|end\|>|</s>")
 # Up to four backslashes: text that went through JSON once too often doubles them.
 _BOX_TOKEN = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,9}\{)|(?P<escaped>\\[{}\\])|(?P<brace>[{}])")
+_BOX_OPEN = re.compile(r"\\{1,4}(?:boxed|fbox)\s{0,9}\{")
 _BARE_BOX = re.compile(r"\\boxed\s{0,9}([^\s{}$\\]{1,100})")
 _JOINER = re.compile(
     r"(?:[\s$,;.]|\\[()\[\]]|\\q?quad\b|\\(?:text|mbox)\{\s*(?:,?\s*(?:and|or)\s*)?\}|\band\b|\bor\b){0,12}"
 )
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]*)", re.MULTILINE)
 _ANSWER_IS = re.compile(
-    r"(?:\b(?:answer|ans|result|solution)s?\b\**(?:\s{1,9}(?:to|of|for)\b[^.\n:=]{0,80})?\s{0,9}"
+    r"(?:\b(?:answer|ans|result|solution|réponse|respuesta|resposta|antwort|risposta|ответ)s?\b\**(?:\s{1,9}(?:to|of|for)\b[^.\n:=]{0,80})?\s{0,9}"
     r"(?:\bis\b|\bare\b|[:=]|(?=\$|\\[(\[]))|答案\s{0,9}(?:是|为|[:：]))[\s:*]{0,8}([^\n]+)",
     re.IGNORECASE,
 )
@@ -61,11 +73,18 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2}")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。；]")
 _LONGEST_WHOLE = 200
+_MOST_BOXES = 8
+_LONG_TEXT = 1500
 _IS_NO_SINGLE_ANSWER = re.compile(r"\n|[A-Za-z]:\s|\\boxed")
 
 
 def split_reasoning(response: str) -> Split:
     """Cut off the reasoning. A close tag without an open one counts: chat templates may have opened it."""
+    channel = _final_channel(response)
+    if channel:
+        return channel
+    if not _MAY_TAG.search(response):
+        return Split(response.strip(), truncated=False)
     start = 0
     for close in _CLOSE.finditer(response):
         start = close.end()
@@ -74,8 +93,25 @@ def split_reasoning(response: str) -> Split:
     return Split(_SOLUTION_MARKERS.sub("", response[start:]).strip(), truncated=False)
 
 
+def _final_channel(text: str) -> Split | None:
+    """The last message of the ``final`` channel; None where the text has no channels."""
+    if "<|channel|>" in text:
+        start = None
+        for match in _CHANNEL.finditer(text):
+            start = match.end() if match[1] == "final" else start
+        if start is None:
+            return Split("", truncated=True)
+        end = _CHANNEL_END.search(text, start)
+        return Split(text[start : end.start() if end else len(text)].strip(), truncated=False)
+    if _BARE_FINAL in text and text.lstrip().startswith("analysis"):  # the same with its special tokens dropped
+        return Split(text[text.rfind(_BARE_FINAL) + len(_BARE_FINAL) :].strip(), truncated=False)
+    return None
+
+
 def _first_turn(text: str) -> str:
     """What comes before the first end-of-turn marker: a model that runs on makes up the next question too."""
+    if "<|" not in text and "</s>" not in text:
+        return text
     begin = 0
     for marker in _TURN_MARKERS.finditer(text):
         if text[begin : marker.start()].strip():
@@ -86,13 +122,17 @@ def _first_turn(text: str) -> str:
 
 def final_text(response: str) -> str:
     """What the response says after its reasoning, up to the end of its turn."""
+    channel = _final_channel(response)
+    if channel:
+        return channel.final
     return split_reasoning(_first_turn(response)).final
 
 
 def extract_answer(response: str) -> Extraction:
     """The final answer with the rule that found it."""
-    response = _first_turn(response)
-    final, truncated = split_reasoning(response)
+    channel = _final_channel(response)
+    response = channel.final if channel else _first_turn(response)
+    final, truncated = channel or split_reasoning(response)
     if truncated:
         return Extraction(None, None, truncated=True)
     found = explicit_answer(final) or _weak_answer(final)
@@ -110,9 +150,10 @@ def explicit_answer(text: str) -> tuple[str, str] | None:
     tagged = _tagged(text)
     if tagged:
         return tagged, "answer_tag"
-    hashes = _HASHES.findall(text)
-    if hashes:
-        return hashes[-1].strip(), "hashes"
+    if "####" in text:
+        hashes = _HASHES.findall(text)
+        if hashes:
+            return hashes[-1].strip(), "hashes"
     return _announced(text)
 
 
@@ -133,7 +174,10 @@ def _boxes(text: str) -> list[_Box]:
     """Every closed box that is not inside another one, in one pass."""
     stack: list[tuple[int, int, bool]] = []
     boxes: list[_Box] = []
-    for match in _BOX_TOKEN.finditer(text):
+    first = _BOX_OPEN.search(text) if "box" in text else None
+    if first is None:
+        return []
+    for match in _BOX_TOKEN.finditer(text, first.start()):
         if match["box"]:
             stack.append((match.start(), match.end(), True))
         elif match["brace"] == "{":
@@ -153,10 +197,19 @@ def boxed_values(text: str) -> list[str]:
     return list(dict.fromkeys(v for v in values if v))
 
 
+def boxed_together(text: str) -> str | None:
+    """All boxes as one list, where no more than two words stand between them ("1 papers and 2 bins")."""
+    boxes = _boxes(text)
+    gaps = (text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False))
+    if not 1 < len(boxes) <= _MOST_BOXES or any(len(gap) > 60 or len(gap.split()) > 2 for gap in gaps):
+        return None
+    return ", ".join(text[b.inner : b.end - 1].strip() for b in boxes)
+
+
 def _boxed(text: str) -> tuple[str, str] | None:
     boxes = _boxes(text)
     if not boxes:
-        bare = _BARE_BOX.findall(text)
+        bare = _BARE_BOX.findall(text) if "\\boxed" in text else None
         return (bare[-1], "boxed") if bare else None
     run = [boxes[-1]]
     for box in reversed(boxes[:-1]):
@@ -171,12 +224,23 @@ def _boxed(text: str) -> tuple[str, str] | None:
     return ", ".join(answers), "boxed_list" if len(answers) > 1 else "boxed"
 
 
+def last_boxes(response: str) -> str | None:
+    """The boxes of the last line that has any, as one list, if they are several ("$y_1 = ...$ and $y_2 = ...$")."""
+    text = final_text(response)
+    boxes = _boxes(text)
+    if len(boxes) < 2:
+        return None
+    line = text.rfind("\n", 0, boxes[-1].start) + 1
+    values = [text[b.inner : b.end - 1].strip() for b in boxes if b.start >= line]
+    return ", ".join(values) if 1 < len(values) <= _MOST_BOXES and all(values) else None
+
+
 def _announced(text: str) -> tuple[str, str] | None:
     """The part after the last "answer is" that holds something usable."""
     for match in reversed(list(_ANSWER_IS.finditer(text))):
         display = _MATH.match(text, match.start(1))  # may go on over several lines
         candidate = _trim_tail(text[match.start(1) : max(match.end(1), display.end() if display else 0)])
-        if candidate:
+        if candidate and _HAS_CONTENT.search(candidate):
             return candidate, "answer_is"
     return None
 
@@ -206,20 +270,36 @@ def _trim_tail(tail: str) -> str | None:
 def _weak_answer(text: str) -> tuple[str, str] | None:
     if not text:
         return None
+    if _MATH.fullmatch(text.strip()):
+        return text.strip(), "whole"
     if len(text) <= _LONGEST_WHOLE and not _IS_NO_SINGLE_ANSWER.search(text) and not _is_prose(text):
         return text, "whole"
-    return _last_math_or_number(text)
+    # The last one of a long text stands in its last part, nearly always.
+    part = text.rfind("\n\n", 0, len(text) - _LONG_TEXT) if len(text) > 2 * _LONG_TEXT else -1
+    return _last_math_or_number(text[part:] if part >= 0 else text) or _last_math_or_number(text)
 
 
 def _last_math_or_number(text: str) -> tuple[str, str] | None:
     math = None
-    for match in _MATH.finditer(text):
+    for match in _MATH.finditer(text) if "$" in text or "\\" in text else ():
         if not _is_prose(_inner(match)):
             math = match
-    number = next(iter(deque(_NUMBER.finditer(text), maxlen=1)), None)
+    number = _last_number(text)
     if math is not None and (number is None or number.end() <= math.end()):
         return _inner(math), "math_env"
     return (number[0].strip(), "last_number") if number else None
+
+
+def _last_number(text: str) -> re.Match[str] | None:
+    """The last number, looked for line by line from the end (no number goes over a line's end)."""
+    end = len(text)
+    while end > 0:
+        start = text.rfind("\n", 0, end) + 1
+        last = deque(_NUMBER.finditer(text, start, end), maxlen=1)
+        if last:
+            return last[0]
+        end = start - 1
+    return None
 
 
 def _last_of(pattern: re.Pattern[str], text: str) -> str | None:

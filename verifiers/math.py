@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
 from verifiers.config import MathConfig
 from verifiers.equivalence import same_answer
-from verifiers.extract import boxed_values, explicit_answer, extract_answer
+from verifiers.extract import Extraction, boxed_together, boxed_values, explicit_answer, extract_answer, last_boxes
 from verifiers.symbolic import UnparsedError, symbolic_equal
 from verifiers.verdict import Outcome, Verdict
 
@@ -22,7 +22,7 @@ __all__ = ["MathVerifier"]
 Leaf = Callable[[str, str], bool]
 
 _LONGEST_RESPONSE = 200_000
-_LONGEST_SETTLED = 400
+_LONGEST_SETTLED = 1000
 
 
 class _NeedsSymbolicError(Exception):
@@ -40,7 +40,7 @@ class MathVerifier(TextVerifier):
     """Same number, tuple, set or expression, whatever the notation."""
 
     name: ClassVar[str] = "math"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     REASONS: ClassVar[tuple[str, ...]] = (
         "exact",
         "symbolic",
@@ -90,9 +90,10 @@ def _refuse(gold: str, answer: str) -> bool:
 
 
 def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -> _Finding:
-    if is_ambiguous(gold):
+    several = is_ambiguous(gold)
+    expected = (boxed_together(gold) or "") if several else reference(gold)
+    if several and not expected:
         return _Finding(Outcome.UNVERIFIABLE, "gold_ambiguous")
-    expected = reference(gold)
     if not expected:
         return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed")
     if finish_reason == "length":
@@ -104,20 +105,31 @@ def _find(response: str, gold: str, finish_reason: str | None, symbolic: Leaf) -
         return _Finding(Outcome.INCORRECT, "no_answer")
     if symbolic is _refuse and max(len(answer), len(expected)) > _LONGEST_SETTLED:
         raise _NeedsSymbolicError
+    return _compare(response, expected, several, Extraction(answer, rule, truncated), symbolic)
+
+
+def _compare(response: str, expected: str, is_one_of: bool, found: Extraction, symbolic: Leaf) -> _Finding:
     used: list[bool] = []
 
     def leaf(a: str, b: str) -> bool:
         used.append(True)
         return symbolic(a, b)
 
+    answer, rule, _ = found
     try:
-        equal = same_answer(expected, answer, leaf)
+        equal = same_answer(expected, answer or "", leaf)
+        if not equal and rule == "boxed" and not is_one_of:
+            together = last_boxes(response)
+            if together and len(together) <= _LONGEST_SETTLED and same_answer(expected, together, leaf):
+                equal, answer, rule = True, together, "boxed_list"
     except UnparsedError as unparsed:
         if unparsed.side == "gold":
             return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed", answer, rule)
         return _Finding(Outcome.INCORRECT, "unparsed_answer", answer, rule)
     if equal:
         return _Finding(Outcome.CORRECT, "symbolic" if used else "exact", answer, rule)
+    if is_one_of:  # all of the boxes would have been right; one of them may be
+        return _Finding(Outcome.UNVERIFIABLE, "gold_ambiguous", answer, rule)
     return _Finding(Outcome.INCORRECT, "mismatch", answer, rule)
 
 

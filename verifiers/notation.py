@@ -6,11 +6,12 @@ Nothing here evaluates; every function is linear in the length of the text or ne
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _CHARACTERS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∗": "*", "÷": r"\div ",
-    "∕": "/", "⁄": "/", "²": "^{2}", "³": "^{3}", "√": r"\sqrt", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
+    "∕": "/", "⁄": "/", "√": r"\sqrt", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
     "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
     "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "′": "'", "，": ",", "：": ":", "；": ";",
@@ -21,7 +22,12 @@ _TRANSLATE = str.maketrans(
 )
 _REWRITES = [
     (re.compile(r"\\\\(?=[A-Za-z])"), r"\\"),  # doubled backslashes of JSON-mangled text; see ``clean`` for matrices
-    (re.compile(r"\\(?:left|right)(?=\\?[()\[\]{}|./<>])\.?"), ""),
+    (
+        re.compile(
+            r"\\(?:left|right|middle)(?=\s*(?:\\?[()\[\]{}|./<>]|\\[lr](?:ceil|floor|vert|Vert|angle|brace|brack)))\s*\.?"
+        ),
+        "",
+    ),
     (re.compile(r"\\[bB]igg?[lr]?(?=\W)"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:displaystyle|textstyle|limits)(?![A-Za-z])"), ""),
@@ -29,21 +35,26 @@ _REWRITES = [
     (re.compile(r",\\[!,;]\s*(?=\d{3}(?!\d))"), ","),
     (re.compile(r"(?<!\\)\\!"), ""),
     (re.compile(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))"), ","),
-    (re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|&nbsp;"), " "),  # not the second half of a row break
-    (re.compile(r"(?<!\\)\\[()\[\]](?!\\)"), " "),
+    (re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad|~|&nbsp;"), " "),  # not the second half of a row break
+    (re.compile(r"(?<!\\)\\[()\[\]]"), " "),
     (re.compile(r"(?<!\\)\$"), ""),
-    (re.compile(r"\*\*(?![\s\d(-])|(?<![\d)\s])\*\*|`"), ""),
-    (re.compile(r"\\(?:leq?slant|leq)(?![A-Za-z])|<="), r"\\le "),
-    (re.compile(r"\\(?:geq?slant|geq)(?![A-Za-z])|>="), r"\\ge "),
-    (re.compile(r"\\neq(?![A-Za-z])|!="), r"\\ne "),
+    (re.compile(r"(?<![\w)}\]\s])\*\*|(?<=\s)\*\*(?![\s\d(-])|\*\*(?![\s\w({\\-])|`"), ""),  # bold, not a power
+    (re.compile(r"\\leq?slant|\\leqq?|\\le(?=[a-z](?![A-Za-z]))|<="), r"\\le "),  # \lex: the space is lost
+    (re.compile(r"\\geq?slant|\\geqq?|\\ge(?=[a-z](?![A-Za-z]))|>="), r"\\ge "),
+    (re.compile(r"\\neq|\\ne(?=[a-fh-z](?![A-Za-z]))|!="), r"\\ne "),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}"), r"\\emptyset "),
+    (re.compile(r"\\(?:dots|cdots|dotsc|dotsb)(?![A-Za-z])"), r"\\ldots "),
+    (re.compile(r"(?<=\d)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}"), " "),
     (re.compile(r"(?<=\d)\s*\^\s*\{\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}"), " "),  # ordinals: 12th
     (re.compile(r"(?<=\d)\s*\^?\s*\\(?:text|mathrm|textsuperscript)\s*\{\s*(?:st|nd|rd|th)\s*\}"), " "),
     (re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])"), " "),
+    (re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"\s+"), " "),
 ]
+_SIMPLE = re.compile(r" *[-+]?\d{1,30}(?:\.\d{1,30})?\.? *")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*){0,40})\}")
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|rm|it|tt|normal|sf)?|math(?:rm|bf|it|sf)|mbox|operatorname|bf|rm)\s*\{([^{}]*)\}"
 )
@@ -51,10 +62,22 @@ _AND = re.compile(
     r"\s*,?\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*,?\s*"
 )
 _SET_BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\\mid|\\vert|\||:)\s*([^{}]*)\\\}$")
+_INTEGER_TAIL = re.compile(
+    r"\s*(?:,|\(|;|\\text\s*\{[^{}]*\}|\bfor\b|\bwhere\b)\s*([a-zA-Z])\s*\\in(?![A-Za-z])\s*"
+    r"\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[_^]\s*\{?[^{}]{1,6}\}?)?\s*\)?\s*$"
+)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ]+")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
+_WHOLLY_TEXT = re.compile(r"\\(?:text(?:bf|rm|it|tt|normal|sf)?|math(?:rm|bf|it|sf)|mbox|bold)\s*\{([^{}]*\d[^{}]*)\}")
 _CONDITION = re.compile(r"\s*,?\s*\\(?:text|mbox)\s*\{\s*,?\s*(?:for|where|if|with|when|as)\b.*$", re.DOTALL)
+_PLAIN_CONDITION = re.compile(
+    r"(?<=[\w)}\]])\s*,?\s+(?:for\s+(?:all|any|some|every|each)|where|when|provided that|such that)\b[^\n]*$"
+)
 _NAME = (
     r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|text\{[A-Za-z ]{1,30}\}|mathrm\{[A-Za-z ]{1,30}\}))"
-    r"(?:_(?:\w|\{\w{1,6}\}))?'?(?:\(\s*[A-Za-z]\s*\))?"
+    r"(?:_(?:\w|\{[^{}=]{1,20}\}))?'?(?:\(\s*[A-Za-z]\s*\))?"
 )
 _ASSIGNED = re.compile(
     rf"\s*({_NAME}(?:\s*,\s*{_NAME}){{0,5}}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,5}}\s*\))\s*(?:=|\\in(?![A-Za-z]))\s*(.+)$",
@@ -62,6 +85,12 @@ _ASSIGNED = re.compile(
 )
 _EQUALS = re.compile(r"(?<![\\<>!:=])=(?!=)")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
+
+
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_NO_WORDS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "and", "mod", "max", "min", "frac"]
+)
 
 
 class Items(NamedTuple):
@@ -89,15 +118,26 @@ class Assigned(NamedTuple):
     value: str
 
 
+@lru_cache(maxsize=4096)
 def clean(text: str) -> str:
     """One notation for what is written in many; the meaning stays."""
+    if _SIMPLE.fullmatch(text):
+        return text.strip().rstrip(".")
+    if not text.isascii():
+        text = _RAISED.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
+        text = _LOWERED.sub(lambda m: f"_{{{m[0].translate(_SUBSCRIPTS)}}}", text)
     text = text.translate(_TRANSLATE)
     is_matrix = "\\begin" in text
+    if "\\\\begin" in text:  # JSON-mangled: row breaks are doubled as well
+        text = text.replace("\\\\", "\\")
     for pattern, replacement in _REWRITES[1:] if is_matrix else _REWRITES:
         text = pattern.sub(replacement, text)
     text = text.strip()
-    while len(text) > 1 and text[-1] in ".,;:\\" and not text.endswith("\\\\"):
+    while len(text) > 1 and text[-1] in ".,;:\\":
         text = text[:-1].rstrip()
+    text = _BOXED.sub(r"\1", text).strip() if "box" in text else text
+    text = _WHOLLY_TEXT.sub(r"\1", text) if _WHOLLY_TEXT.fullmatch(text) else text
+    text = text.rstrip(". ") if text.count(".") == 1 else text
     return _inequality(_strip_trailing_condition(text))
 
 
@@ -109,8 +149,28 @@ def _inequality(text: str) -> str:
     return match[2] if re.search(rf"(?<![A-Za-z\\]){match[1]}(?![A-Za-z])", match[2]) else text
 
 
+def integer_name(text: str) -> str | None:
+    r"""``k`` of ``\pi + 2k\pi, k \in \mathbb{Z}``."""
+    match = _INTEGER_TAIL.search(text)
+    return match[1] if match and match.start() > 0 else None
+
+
+def without_integer_tail(text: str) -> str:
+    """The text without its "for all integers k"."""
+    match = _INTEGER_TAIL.search(text)
+    return text[: match.start()].strip() if match and match.start() > 0 else text
+
+
+def is_list(text: str) -> bool:
+    """Whether several things seem to be named."""
+    text = re.sub(r"_\s*\{[^{}]*\}", "", text)
+    return "," in text or ";" in text or bool(_AND.search(text))
+
+
 def _strip_trailing_condition(text: str) -> str:
-    match = _CONDITION.search(text)
+    if "\\begin" in text:  # its conditions are part of what is stated
+        return text
+    match = _CONDITION.search(text) or _PLAIN_CONDITION.search(text)
     return text[: match.start()] if match and match.start() > 0 else text
 
 
@@ -119,6 +179,7 @@ def unwrap(text: str) -> str:
     return _TEXT_COMMAND.sub(r"\1", text)
 
 
+@lru_cache(maxsize=4096)
 def squeeze(text: str) -> str:
     """The text without spaces and text wrappers, for a comparison letter by letter."""
     return re.sub(r"\s", "", _TEXT_COMMAND.sub(r"\1", text))
@@ -135,6 +196,17 @@ def as_words(text: str) -> str | None:
 def is_clearly_text(text: str) -> bool:
     """Whether letters cannot be a product of variables: wrapped as text, or a word of four letters and more."""
     return "\\text" in text or "\\mbox" in text or any(len(w) >= 4 for w in re.findall(r"[A-Za-z]+", text))
+
+
+def is_prose(text: str) -> bool:
+    """Whether the text is a sentence, or has one around its mathematics: three words and more."""
+    bare = _COMMAND.sub(" ", unwrap(text))
+    return len([w for w in re.findall(r"[A-Za-z]{3,}", bare) if w.lower() not in _NO_WORDS]) >= 3
+
+
+def folded(text: str) -> str:
+    """Letters, digits and signs of a sentence, without case, spaces and punctuation."""
+    return re.sub(r"[\s.,;:!'\"$]", "", unwrap(text)).casefold()
 
 
 def split_items(text: str) -> Items | None:
@@ -218,4 +290,6 @@ def drop_approximation(text: str) -> str:
     head, found, tail = text.partition("\\approx")
     if not found or not tail.strip():
         return text
+    if not head.strip():
+        return tail.strip()
     return f"{head}={tail}" if re.fullmatch(rf"\s*{_NAME}\s*", head) else head.strip()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from verifiers.units import split_unit
 
-LONGEST = 400
+LONGEST = 900
 _MAX_DEPTH = 30
 _MAX_BITS = 8192
 _MAX_EXPONENT = 4096
@@ -33,7 +34,7 @@ _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+)((?:\.\d+)?)")
 _MIXED = re.compile(r"([-+]?)\s*(\d{1,9})\s+(\d{1,9})\s*/\s*(\d{1,9})")
 _REPEATING = re.compile(r"(-?)\s*(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*(?:\{(\d{1,40})\}|(\d))")
 _BASED = re.compile(
-    r"(?:\(([0-9A-Z]+)\)|(?:\\text\{)?([0-9A-Z]*\d[0-9A-Z]*)\}?)\s*_\s*(?:\{\s*(?:\\text\{\s*)?(\w+)\s*\}{1,2}|(\d))"
+    r"(?:\(([0-9A-Za-z]+)\)|(?:\\(?:text|mathrm)\{)?([0-9A-Fa-f]*\d[0-9A-Fa-f]*|[0-9A-Z]*\d[0-9A-Z]*)\}?)\s*_\s*(?:\{\s*(?:\\text\{\s*)?(\w+)\s*\}{1,2}|(\d))"
 )
 _BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 _COLONS = re.compile(r"(\d{1,9}(?:\s*:\s*\d{1,9})+)")
@@ -57,6 +58,7 @@ class _NotPlainError(Exception):
     """The text is not a numeral, or is too big to evaluate here."""
 
 
+@lru_cache(maxsize=4096)
 def read_number(text: str) -> Numeral | None:
     """The number that the whole of the (cleaned) text stands for, else None."""
     if len(text) > LONGEST or not any(c.isdigit() for c in text):
@@ -90,7 +92,7 @@ def read_based(text: str) -> Based | None:
         return None
     name = match[3] or match[4]
     base = int(name) if name.isdigit() else _BASE_NAMES.get(name.casefold(), 0)
-    return Based((match[1] or match[2]).lstrip("0") or "0", base) if 2 <= base <= 36 else None
+    return Based((match[1] or match[2]).upper().lstrip("0") or "0", base) if 2 <= base <= 36 else None
 
 
 class Colons(NamedTuple):
@@ -117,12 +119,31 @@ def read_colons(text: str) -> Colons | None:
 def same_colons(gold: Colons, answer: Colons) -> bool:
     """Equal clock times, or proportional ratios."""
     known = {u for u in (gold.unit, answer.unit) if u not in (None, "?")}
+    longer = max(gold.parts, answer.parts, key=len)
+    if gold.is_clock and answer.is_clock and {len(gold.parts), len(answer.parts)} == {2, 3} and longer[2] == 0:
+        return same_colons(gold._replace(parts=gold.parts[:2]), answer._replace(parts=answer.parts[:2]))
     if len(known) > 1 or len(gold.parts) != len(answer.parts):
         return False
     if gold.is_clock or answer.is_clock:
-        return gold.parts == answer.parts
+        return _same_clock(gold, answer)
     first, other = gold.parts[0], answer.parts[0]
     return all(g * other == a * first for g, a in zip(gold.parts, answer.parts, strict=True))
+
+
+def _same_clock(gold: Colons, answer: Colons) -> bool:
+    """Equal as written, or one in the 24-hour form of the other (which must say am or pm)."""
+    if gold.parts == answer.parts:
+        return True
+    if (gold.unit is None) == (answer.unit is None):
+        return False
+    return _hours(gold) == _hours(answer)
+
+
+def _hours(clock: Colons) -> tuple[int, ...]:
+    hour = clock.parts[0]
+    if clock.unit in ("am", "pm") and 1 <= hour <= 12:
+        hour = hour % 12 + (12 if clock.unit == "pm" else 0)
+    return (hour, *clock.parts[1:])
 
 
 def same_number(gold: Numeral, answer: Numeral) -> bool:
@@ -131,6 +152,8 @@ def same_number(gold: Numeral, answer: Numeral) -> bool:
     known = {u for u in (gold.unit, answer.unit) if u not in (None, "?", "%")}
     if len(known) > 1:
         return False
+    if answer.unit == "%" and gold.unit is None and abs(gold.value) < 1:  # 0.25 is 25 %, not 0.25 %
+        return gold.value == _scaled(answer)
     if _close(gold, answer):
         return True
     if percent and gold.unit != answer.unit:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _WINDOW_PER_WORKER = 32
 _ROWS_PER_WORKER = 1000
 _ATTEMPTS = 2
+_HIRINGS = 4
+_PAUSE_S = 0.5
 
 
 class _Job(NamedTuple):
@@ -174,7 +176,7 @@ class VerifierPool:
             return verdict, worker
         return error_verdict(self._verifier, "worker_died"), None
 
-    def _hire(self, attempts: int = _ATTEMPTS) -> Worker:
+    def _hire(self, attempts: int = _HIRINGS) -> Worker:
         worker = Worker(self._config)
         with self._lock:
             if self._cancelled:
@@ -187,6 +189,7 @@ class VerifierPool:
             if self._cancelled:
                 raise CancelledError from None
             if attempts > 1:  # the machine may have been short of memory just then
+                time.sleep(_PAUSE_S * (_HIRINGS - attempts))
                 return self._hire(attempts - 1)
             raise
         return worker

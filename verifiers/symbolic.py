@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from verifiers.notation import last_link
-from verifiers.units import split_unit
+from verifiers.units import numeric_core, units_contradict
 
 _LONGEST = 2000
 _DEEPEST = 40
@@ -41,7 +41,6 @@ _PRIMES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*('{1,3})")
 _NO_CONSTANT = re.compile(r"(?<![A-Za-z\\])(?:[Ee](?=\s*_)|I(?![A-Za-z]))")
 _RENAMED = {"E": r"\Xi ", "e": r"\xi ", "I": r"\iota "}
 _UNIT_TEXT = re.compile(r"(?<=[\d})])\s*\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
-_NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|pi|cdot|times|div)(?![A-Za-z])")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _FUNCTION_OF_NUMBER = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
 _DECIMAL_TOLERANCE = 1e-6
@@ -76,9 +75,9 @@ def symbolic_equal(gold: str, answer: str) -> bool:
 
     seed(0)  # sympy tests equality at random points; a verdict must not depend on the rows before it
     reading = _read_together(gold, answer)
-    gold, unit = _numeric_core(gold)
-    answer, other_unit = _numeric_core(answer)
-    if len({u for u in (unit, other_unit) if u not in (None, "?", "%")}) > 1:
+    gold, unit = numeric_core(gold)
+    answer, other_unit = numeric_core(answer)
+    if units_contradict(unit, other_unit):
         return False
     return _equal(_parse(gold, "gold", reading), _parse(answer, "answer", reading))
 
@@ -95,14 +94,6 @@ def _read_together(gold: str, answer: str) -> _Reading:
 def _mixes_case(text: str) -> bool:
     letters = set(re.findall("[A-Za-z]", _COMMAND.sub(" ", text)))
     return any(letter.swapcase() in letters for letter in letters)
-
-
-def _numeric_core(text: str) -> tuple[str, str | None]:
-    """The text without its unit where the rest holds no letters: ``2\\sqrt{3}`` of ``2\\sqrt{3} cm``."""
-    core, unit = split_unit(text)
-    if unit is None or not core or re.search("[A-Za-z]", _NUMERIC_COMMAND.sub(" ", core)):
-        return text, None
-    return core, unit
 
 
 def _equal(gold: Any, answer: Any) -> bool:

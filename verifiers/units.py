@@ -41,6 +41,24 @@ _UNIT_WORDS = {
     "sterling": "£ gbp",
     "mph": "mph",
     "radian": "radian radians rad",
+    "joule": "joule joules",
+    "kilojoule": "kj kilojoule kilojoules",
+    "newton": "newton newtons",
+    "watt": "watt watts",
+    "kilowatt": "kw kilowatt kilowatts",
+    "volt": "volt volts",
+    "pascal": "pa pascal pascals",
+    "hertz": "hz hertz",
+    "kelvin": "kelvin kelvins",
+    "mole": "mol mole moles",
+    "ohm": "ohm ohms",
+    "nanometer": "nm nanometer nanometers",
+    "electronvolt": "ev electronvolt electronvolts",
+    "millisecond": "ms millisecond milliseconds",
+    "ton": "ton tons tonne tonnes",
+    "rpm": "rpm",
+    "km/h": "km/h kph kmh",
+    "m/s": "m/s",
 }
 _CANONICAL = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
 _NOT_UNITS = frozenset(
@@ -59,7 +77,14 @@ _WRAPPED = re.compile(
     r"((?:\s*(?:\^\s*\{?\s*[-+]?\d\s*\}?|/|\\cdot))?)\.?$"
 )
 _PLAIN = re.compile(r"(?<=[\d)}.¢])(\s*)([A-Za-z$€£¥¢₹][A-Za-z./ -]{0,60}?)((?:\s*\^\s*\{?\s*\d\s*\}?)?)$")
+# A unit that lost its spaces: 15,000kcalm^{-2}yr^{-1}. Short runs of letters may be variables.
+_GLUED = re.compile(
+    r"(?<=[\d}])(?<!\^\d)(?:[A-Za-z]{4,12}|[A-Za-z]{1,12}(?=\^\{?-\d\}?[A-Za-z]{2}))(?:\^\{?-\d\}?[A-Za-z]{0,12})+$"
+)
 _TRAILING_SIGN = re.compile(r"\s*(\\\$|[$€£¥¢₹])$")
+
+
+_NUMERIC_COMMAND = re.compile(r"\\(?:sqrt|frac|pi|cdot|times|div)(?![A-Za-z])")
 
 
 class WithUnit(NamedTuple):
@@ -76,8 +101,12 @@ def split_unit(text: str) -> WithUnit:
         match = _CURRENCY.match(text, len(sign))
         if match:
             symbol = match[0].strip().strip("\\")
-            rest = split_unit(sign + text[match.end() :])
+            rest = _split_end(sign + text[match.end() :])
             return WithUnit(rest.core, _canonical(symbol))
+    return _split_end(text)
+
+
+def _split_end(text: str) -> WithUnit:
     percent = _PERCENT.search(text)
     if percent and percent.start() > 0:
         return WithUnit(text[: percent.start()].strip(), "%")
@@ -97,6 +126,9 @@ def _split_words(text: str) -> WithUnit:
     sign = _TRAILING_SIGN.search(text)
     if sign:
         return WithUnit(text[: sign.start()].strip(), _canonical(sign[1].strip("\\")))
+    glued = _GLUED.search(text)
+    if glued:
+        return WithUnit(text[: glued.start()].strip(), "?")
     plain = _PLAIN.search(text)
     if plain and _is_unit(plain[2], spaced=bool(plain[1])):
         return WithUnit(text[: plain.start()].strip(), _canonical(plain[2], plain[3]))
@@ -125,3 +157,16 @@ def _canonical(words: str, power: str = "") -> str:
     if len(parts) != 1 or parts[0] not in _CANONICAL:
         return "?"
     return _CANONICAL[parts[0]] + (f"^{exponent}" if exponent > 1 else "")
+
+
+def numeric_core(text: str) -> WithUnit:
+    """The text without its unit where the rest holds no letters: ``2\\sqrt{3}`` of ``2\\sqrt{3} cm``."""
+    core, unit = split_unit(text)
+    if unit is None or not core or re.search("[A-Za-z]", _NUMERIC_COMMAND.sub(" ", core)):
+        return WithUnit(text, None)
+    return WithUnit(core, unit)
+
+
+def units_contradict(unit: str | None, other: str | None) -> bool:
+    """Whether both are known and differ. A missing or unknown unit contradicts nothing; percent is no unit here."""
+    return len({u for u in (unit, other) if u not in (None, "?", "%")}) > 1
