@@ -15,6 +15,7 @@ from factory.stages.problems import problems
 from factory.stages.sampling import difficulty, rollouts
 from factory.stages.teachers import choose_teacher
 from factory.stages.training import targets, train_student
+from verifiers.config import runs_unconfined
 
 STAGES = ("problems", "teachers", "rollouts", "difficulty", "curate", "targets", "train", "answers", "scores")
 """Names for ``--until``, in the order of the flow."""
@@ -39,6 +40,7 @@ def run(ctx: Context) -> Outcome:
     """
     _refuse_what_would_fail_later(ctx)
     ctx.open_run()
+    _warn_without_isolation(ctx)
     stopped_at, done = None, True
     try:
         flow(ctx)
@@ -62,6 +64,14 @@ def _refuse_what_would_fail_later(ctx: Context) -> None:
     found = preflight(ctx.recipe, ctx.folder, ask_servers=False, until=ctx.until)
     if found:
         raise RecipeError("cannot start:\n  " + "\n  ".join(found))
+
+
+def _warn_without_isolation(ctx: Context) -> None:
+    """Loudly, and where it is kept."""
+    if runs_unconfined(ctx.recipe.verify) and not ctx.dry_run:
+        text = "verify.sandbox: none - programs that models wrote run as you, on your files and your network"
+        ctx.event("warning", stage="", text=text)
+        ctx.progress.line(f"WARNING: {text}")
 
 
 def flow(ctx: Context) -> None:

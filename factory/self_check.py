@@ -10,6 +10,9 @@ from factory.errors import DataError
 from factory.records import Problem
 from factory.sources.result import Dropped
 from verifiers import Outcome, VerifierError, VerifierPool, VerifyConfig, VerifyTask, build_verifier
+from verifiers.self_check import NO_ANSWER
+
+_DECIDED = (Outcome.CORRECT, Outcome.INCORRECT)
 
 
 class Usable(NamedTuple):
@@ -22,22 +25,26 @@ class Usable(NamedTuple):
 def usable_golds(problems: Sequence[Problem], config: VerifyConfig) -> Usable:
     """Put every reference to the verifier as a response to itself; what is not accepted is dropped as ``gold_refused``.
 
-    A verdict of ``error`` says nothing about the reference, which stays. Of code, no response is known beforehand.
+    A verdict of ``error`` says nothing about the reference, which stays. Where no response states the reference (the
+    tests of a program), only what the verifier cannot use at all is dropped.
 
     Raises:
         DataError: when no reference is accepted: the recipe names the wrong verifier.
     """
     try:
         with contextlib.closing(build_verifier(config)) as verifier, VerifierPool(config) as pool:
-            tasks = (VerifyTask(p.id, verifier.render(p.gold) or "", p.gold, question=p.prompt) for p in problems)
-            verdicts = [verdict for _, verdict in pool.verify_all(task for task in tasks if task.response)]
+            stated = [verifier.render(p.gold) for p in problems]
+            tasks = (
+                VerifyTask(p.id, NO_ANSWER if text is None else text, p.gold, question=p.prompt)
+                for p, text in zip(problems, stated)
+            )
+            verdicts = [verdict for _, verdict in pool.verify_all(tasks)]
     except VerifierError as error:
         raise DataError(f"verify: {error}") from error
-    if len(verdicts) != len(problems):
-        return Usable(list(problems), [])
     usable = Usable([], [])
-    for position, (problem, verdict) in enumerate(zip(problems, verdicts, strict=True), start=1):
-        if verdict.outcome in (Outcome.CORRECT, Outcome.ERROR):
+    for position, (problem, text, verdict) in enumerate(zip(problems, stated, verdicts, strict=True), start=1):
+        accepted = (Outcome.CORRECT, Outcome.ERROR) if text is not None else (*_DECIDED, Outcome.ERROR)
+        if verdict.outcome in accepted:
             usable.kept.append(problem)
         else:
             detail = f"{verdict.outcome.value}/{verdict.reason}: {problem.gold[:200]!r}"

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from flow import assert_chosen_by_the_rule, ledgers, manifest, run_dir, run_factory, stage_dir, tiny_recipe
 from loopback_server import Call, LoopbackServer, Reply, chat_reply
@@ -70,3 +71,63 @@ def test_servers_as_teachers_are_compared_paid_for_once_and_learned_from(tmp_pat
     assert manifest(workspace)["versions"]["openai"]
     again = run_factory("run", recipe, "--workspace", "ws", cwd=tmp_path)  # and no server any more
     assert "nothing to do" in again.stdout
+
+
+def program(call: Call) -> Reply:
+    """A teacher that writes programs: right ones for doubling, wrong ones for tripling, none for the rest."""
+    if "double" in call.prompt:
+        text = "<think>Twice.</think>```python\nprint(2 * int(input()))\n```"
+    elif "triple" in call.prompt:
+        text = "<think>Thrice.</think>```python\nprint(2 * int(input()))\n```"
+    else:
+        text = "<think>Hm.</think>I do not know."
+    return Reply(chat_reply(text, num_prompt_tokens=9, num_tokens=20))
+
+
+def test_programs_of_a_teacher_are_judged_by_their_tests_in_the_sandbox(tmp_path: Path) -> None:
+    asked = {"double": "2", "triple": "3", "halve": "0.5"}
+    rows = [
+        {"question": f"Read an integer and {verb} it.", "tests": {"inputs": ["1"], "outputs": [answer]}}
+        for verb, answer in asked.items()
+    ]
+    (tmp_path / "programs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with LoopbackServer(program) as server:
+        engine = {"kind": "openai", "model": "coder", "base_url": server.url}
+        recipe = tiny_recipe(
+            tmp_path,
+            problems={"kind": "file", "path": "programs.jsonl", "gold_format": "json", "columns": {"gold": "tests"}},
+            teachers={"select": "first", "candidates": [{"name": "coder", "engine": engine}]},
+            verify={"kind": "code", "time_limit_s": 5},
+            train={"methods": ["sft"]},
+            eval={"benchmarks": [{"name": "some", "problems": {"kind": "arithmetic", "num": 3}}]},
+        )
+        done = run_factory("run", recipe, "--workspace", "ws", "--until", "rollouts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    traces = pq.read_table(stage_dir(tmp_path / "ws", "rollouts") / "traces.parquet").to_pylist()
+    found = {(row["prompt"].split()[4], row["outcome"], row["reason"]) for row in traces}
+    assert found == {
+        ("double", "correct", "passed"),
+        ("triple", "incorrect", "wrong_output"),
+        ("halve", "incorrect", "no_code"),
+    }
+    assert "WARNING" not in done.stderr
+
+
+def test_a_run_without_isolation_says_so_loudly_and_keeps_it(tmp_path: Path) -> None:
+    row = {"question": "Read an integer and double it.", "tests": {"inputs": ["1"], "outputs": ["2"]}}
+    (tmp_path / "programs.jsonl").write_text(f"{json.dumps(row)}\n")
+    with LoopbackServer(program) as server:
+        engine = {"kind": "openai", "model": "coder", "base_url": server.url}
+        recipe = tiny_recipe(
+            tmp_path,
+            problems={"kind": "file", "path": "programs.jsonl", "gold_format": "json", "columns": {"gold": "tests"}},
+            teachers={"select": "first", "candidates": [{"name": "coder", "engine": engine}]},
+            verify={"kind": "any_of", "members": [{"kind": "code", "sandbox": "none"}]},
+            train={"methods": ["sft"]},
+            eval={"benchmarks": [{"name": "some", "problems": {"kind": "arithmetic", "num": 3}}]},
+        )
+        done = run_factory("run", recipe, "--workspace", "ws", "--until", "rollouts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: verify.sandbox: none" in done.stderr
+    kept = [json.loads(line) for line in (run_dir(tmp_path / "ws") / "events.jsonl").read_text().splitlines()]
+    assert any(event["event"] == "warning" and "sandbox: none" in event["text"] for event in kept)

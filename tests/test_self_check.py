@@ -11,7 +11,7 @@ from flow import call_factory, tiny_recipe
 from factory.errors import DataError
 from factory.records import Problem
 from factory.self_check import usable_golds
-from verifiers import ExactConfig, MathConfig, PluginConfig, build_verifier
+from verifiers import CodeConfig, ExactConfig, MathConfig, PluginConfig, build_verifier
 from verifiers.self_check import self_check
 
 ACCEPTS_ALL = """
@@ -61,3 +61,13 @@ def test_check_tells_of_references_that_fit_no_verifier(tmp_path: Path) -> None:
     ended = call_factory("check", recipe)
     assert ended.code == 1
     assert "verify: 9 of the first 9 references cannot be used" in ended.err and "line 1" in ended.err
+
+
+def test_tests_that_cannot_be_run_are_dropped_and_the_others_stay() -> None:
+    problems = [
+        Problem("a", "Double it.", '{"inputs": ["1"], "outputs": ["2"]}', "s", "l"),
+        Problem("b", "Double it again.", '{"inputs": ["1"]}', "s", "l"),
+    ]
+    usable = usable_golds(problems, CodeConfig(num_workers=1))
+    assert [p.id for p in usable.kept] == ["a"]
+    assert [(d.row, d.detail.partition(":")[0]) for d in usable.dropped] == [(2, "unverifiable/tests_unusable")]

@@ -83,3 +83,10 @@ VerifyConfig = Annotated[
 AnyVerifyConfig = Annotated[VerifyConfig | JudgeConfig, Field(discriminator="kind")]
 """Those, or a judge, who needs a model (``verifiers.judge``)."""
 complete_combine_config(VerifyConfig)
+
+
+def runs_unconfined(config: VerifyConfig) -> bool:
+    """Whether model-written code would run without a sandbox, in this verifier or in a member of it."""
+    if isinstance(config, CombineConfig):
+        return any(runs_unconfined(member) for member in config.members)
+    return isinstance(config, CodeConfig) and config.sandbox == "none"

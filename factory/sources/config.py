@@ -38,8 +38,9 @@ class FileSource(_Config):
     """The file; a relative path is taken from the recipe's folder, then from the working directory."""
     columns: ColumnMap = ColumnMap()
     """Column names."""
-    gold_format: Literal["auto", "plain", "gsm8k", "boxed"] = "auto"
-    """The answer as it is, after ``####`` (GSM8K), or in the last ``\\boxed{}``; ``auto`` looks at each row."""
+    gold_format: Literal["auto", "plain", "gsm8k", "boxed", "json"] = "auto"
+    """The answer as it is, after ``####`` (GSM8K), or in the last ``\\boxed{}``; ``auto`` looks at each row. ``json``:
+    any JSON value, as the tests of a program are (``verify.kind: code``) or an entry of reasoning-gym."""
     licence: str = "unknown"
     """Licence of the file, for the dataset card; a row's own licence column goes first."""
     max_bad_rows: float = Field(0.05, ge=0, le=1)
@@ -61,7 +62,7 @@ class HubSource(_Config):
     """Split to read."""
     columns: ColumnMap = ColumnMap()
     """Column names."""
-    gold_format: Literal["auto", "plain", "gsm8k", "boxed"] = "auto"
+    gold_format: Literal["auto", "plain", "gsm8k", "boxed", "json"] = "auto"
     """How the answer is written."""
     licence: str = "unknown"
     """Licence of the data set, for the dataset card."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ PROMPT_COLUMNS = ("prompt", "problem", "question", "query", "instruction")
 GOLD_COLUMNS = ("gold", "answer", "expected_answer", "final_answer", "solution")
 ID_COLUMN = "id"
 
-GoldFormat = Literal["auto", "plain", "gsm8k", "boxed"]
+GoldFormat = Literal["auto", "plain", "gsm8k", "boxed", "json"]
 
 Column = tuple[str, ...]
 """A column's name; with more parts, names of fields inside it."""
@@ -185,9 +186,13 @@ def read_gold(value: Any, gold_format: GoldFormat) -> str:
     ``auto`` takes the last ``\boxed{}`` (or the run of boxes it ends), else what follows ``####`` on the last line,
     else the whole text. Thousands separators after ``####`` go, as in GSM8K's own evaluation (arXiv 2110.14168).
 
+    ``json`` takes any JSON value, or its text, whole.
+
     Raises:
         UnusableRowError: when there is no single answer.
     """
+    if gold_format == "json":
+        return _json_gold(value)
     text = _gold_text(value)
     if not text:
         raise UnusableRowError("empty_gold", "the reference answer is blank")
@@ -206,6 +211,17 @@ def read_gold(value: Any, gold_format: GoldFormat) -> str:
         mark = "####" if gold_format == "gsm8k" else "\\boxed{}"
         raise UnusableRowError("unmarked_gold", f"no answer after {mark}" if after else f"no {mark} with an answer")
     return _ungrouped(after[-1])
+
+
+def _json_gold(value: Any) -> str:
+    if value is None:
+        raise UnusableRowError("missing_gold", "the cell is missing or null")
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnusableRowError("unusable_gold", f"not JSON: {error}") from None
+    return text
 
 
 def _ungrouped(answer: str) -> str:
