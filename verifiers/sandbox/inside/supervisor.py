@@ -419,7 +419,10 @@ def _push(descriptor: int, data: memoryview) -> memoryview:
 
 def _state(folder: str) -> tuple[int, ...]:
     """Changes with every entry made or removed in the folder, and with its own mode."""
-    about = os.stat(folder)  # noqa: PTH116
+    try:
+        about = os.stat(folder)  # noqa: PTH116
+    except OSError:  # a folder above it was closed
+        return ()
     return about.st_mode, about.st_size, about.st_nlink, about.st_ctime_ns
 
 
