@@ -30,6 +30,9 @@ from verifiers import Outcome, Verdict, VerifyTask
 from verifiers.code import CodeVerifier
 from verifiers.config import CodeConfig
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Public benchmark data; not part of the repository."""
+
 _SECTIONS = ("cases", "false_negatives", "graded", "references", "speed")
 _SPEED_ROWS = 200
 _SPEED_ROUNDS = 3
@@ -302,7 +305,7 @@ def speed(data: Path) -> None:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA, help="its folder (default: %(default)s)")
     parser.add_argument("--only", default=",".join(_SECTIONS), help="sections, with commas between them")
     options = parser.parse_args()
     wanted = options.only.split(",")

@@ -36,6 +36,9 @@ from typing import Any, NamedTuple
 
 from verifiers import MathConfig, Outcome, Verdict, VerifierPool, VerifyTask
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Public benchmark data; not part of the repository."""
+
 GSM8K_MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 GRADED = ("sky_*.jsonl.gz", "prime_*.jsonl.gz", "qwen25math_*.jsonl.gz")
 _IS_MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")
@@ -300,7 +303,7 @@ def _spread(rows: list[Row], number: int | None) -> list[Row]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with 07_math_equiv and 05_model_outputs")
+    parser.add_argument("--data", type=Path, default=DATA, help="its folder (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=None, help="at most so many model outputs of each kind")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--rounds", type=int, default=3)
