@@ -13,6 +13,7 @@ from verifiers import VerifierPool, VerifyConfig
 from verifiers.audit import AuditReport, VerdictRow, audit
 
 _NEEDED = ("response", "gold")
+_CARRIED = ("id", "question", "prompt", "problem_id", "finish_reason", *_NEEDED)
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 10
 
@@ -66,7 +67,13 @@ def _row_of(given: Iterator[RawRow], verdict: dict[str, Any], inputs: Path | Non
     number = verdict.get("row")
     for raw in given:
         if raw.number == number:
-            found = {name: (raw.values or {}).get(name) for name in ("question", "prompt", "problem_id", *_NEEDED)}
+            found = {name: (raw.values or {}).get(name) for name in _CARRIED}
+            own = found.pop("id")
+            if own is not None and str(own) != str(verdict.get("id")):
+                raise DataError(
+                    f"{inputs}, row {number}: its id is {own!r}, the verdict is about {verdict.get('id')!r};"
+                    " is it the file that was verified?"
+                )
             if found["question"] is None:
                 found["question"] = found["prompt"]
             return {name: value for name, value in found.items() if value is not None}

@@ -1,8 +1,6 @@
 """``factory verify``: verdicts on the rows of a file, without a recipe.
 
-Rows stream through a pool of verifier processes and come out in their order. Verdicts are appended to ``OUT.partial``
-as they arrive; when all are there the file becomes ``OUT``. A run that was killed goes on behind the last whole line,
-if it is called with the same input and settings (``OUT.partial.json`` says with which ones it was begun).
+Rows stream through a pool of verifier processes and come out in their order (``factory.verdict_file`` keeps them).
 """
 
 from __future__ import annotations
@@ -12,25 +10,25 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from factory.engines.config import OpenAIEngineConfig
-from factory.errors import DataError, RecipeError, WorkspaceError
+from factory.errors import DataError, RecipeError
 from factory.progress import Progress
 from factory.sources.fields import UnusableRowError, read_gold
 from factory.sources.files import RawRow, detect_format, file_stream
-from verifiers import Outcome, Verdict, VerifierPool, VerifyConfig, VerifyTask
+from factory.verdict_file import VerdictFile, check_place
+from verifiers import Outcome, Verdict, VerifierPool, VerifyConfig, VerifyTask, build_verifier
 from verifiers.config import AnyVerifyConfig, JudgeConfig
 
-COLUMNS = ("id", "row", "outcome", "reason", "extracted", "rule", "verifier", "seconds", "detail")
-OUT_SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".pq")
 BAD_ROW = "bad_row"
+_BESIDE_TESTS = ("entry_point", "fn_name", "prompt", "test_setup_code", "test_imports", "float_tolerance")
+"""Columns of code rows that belong to the tests; what the tests themselves say goes first."""
 _WINDOW_PER_WORKER = 32
-_PARQUET_ROWS = 4096
 
 
 class Row(NamedTuple):
@@ -83,7 +81,10 @@ def verifier_config(kind: str, workers: int | None, time_limit_s: float | None, 
         name, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError(f"--set {setting}: expected NAME=VALUE")
-        values[name] = yaml.safe_load(text)
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {setting}: the value is not YAML; put it in quotes") from None
     values |= {"num_workers": workers} if workers else {}
     values |= {"time_limit_s": time_limit_s} if time_limit_s is not None else {}
     try:
@@ -170,38 +171,58 @@ def verify_file(
         DataError: when the input cannot be read, or ``out`` has no known ending or is the input.
         WorkspaceError: when ``out`` cannot be written.
     """
-    _check_places(source, out)
-    settings = {"verify": config.model_dump(mode="json"), "judge": engine and engine.model_dump(mode="json")}
-    verdicts = _Partial(out, {"input": _digest(source), **settings})
+    if not source.is_file():
+        raise DataError(f"there is no file {source}")
+    check_place(out, source)
+    num_rows = _count_rows(source)
+    with VerdictFile(out, _call(source, config, engine)) as verdicts:
+        if verdicts.discarded:
+            progress.line(f"{verdicts.discarded} verdicts of a stopped call with other input or settings were dropped")
+        return _verify(source, config, engine, verdicts, progress, num_rows)
+
+
+def _call(source: Path, config: VerifyConfig | JudgeConfig, engine: OpenAIEngineConfig | None) -> dict[str, Any]:
+    """What verdicts depend on: the input, the settings but for the number of workers, the verifier's version."""
+    return {
+        "input": _digest(source),
+        "verify": config.model_dump(mode="json", exclude={"num_workers"}),
+        "version": _version(config),
+        "judge": engine and engine.model_dump(mode="json"),
+    }
+
+
+def _version(config: VerifyConfig | JudgeConfig) -> int:
+    if isinstance(config, JudgeConfig):
+        from verifiers.judge import JudgeVerifier
+
+        return JudgeVerifier.version
+    with closing(build_verifier(config)) as verifier:
+        return verifier.version
+
+
+def _verify(
+    source: Path,
+    config: VerifyConfig | JudgeConfig,
+    engine: OpenAIEngineConfig | None,
+    verdicts: VerdictFile,
+    progress: Progress,
+    num_rows: int,
+) -> Summary:
     summary = Summary(resumed=verdicts.num_rows)
-    judging = _judging(config, engine)
-    with progress.task("verdicts", _count_rows(source)) as task, judging as verdicts_on:
+    with progress.task("verdicts", num_rows) as task, _judging(config, engine) as verdicts_on:
         rows = read_rows(source, config.kind)
         for _ in range(verdicts.num_rows):  # an earlier call's
-            if next(rows, None) is None:
-                raise DataError(f"{source} has fewer rows than {verdicts.path} has verdicts; remove that file")
+            next(rows)
         task.advance(verdicts.num_rows)
-        with verdicts.appending() as append:
-            for row, verdict in verdicts_on(rows):
-                append(verdict_row(row, verdict))
-                task.advance()
+        for row, verdict in verdicts_on(rows):
+            verdicts.append(verdict_row(row, verdict))
+            task.advance()
     for line in verdicts.rows():
         summary.rows += 1
         summary.outcomes[line["outcome"]] += 1
         summary.reasons[f"{line['outcome']}/{line['reason']}"] += 1
     verdicts.finish()
     return summary
-
-
-def _check_places(source: Path, out: Path) -> None:
-    if out.suffix.lower() not in OUT_SUFFIXES:
-        raise DataError(f"--out {out}: unknown ending; known: {', '.join(OUT_SUFFIXES)}")
-    if not source.is_file():
-        raise DataError(f"there is no file {source}")
-    if out.exists() and out.samefile(source):
-        raise DataError(f"--out {out} is the input; name another file")
-    if out.is_dir():
-        raise DataError(f"--out {out} is a folder; name a file in it")
 
 
 def _digest(path: Path) -> str:
@@ -274,16 +295,29 @@ def _text_gold(values: dict[str, Any]) -> str:
 
 
 def _code_gold(values: dict[str, Any]) -> str:
-    """The tests as JSON text: of ``tests``, of ``test_code``, or of ``gold``."""
+    """The tests as JSON text: of ``tests``, of ``test_code``, or of ``gold``; with what the row says of them beside."""
+    beside = {name: values[name] for name in _BESIDE_TESTS if values.get(name) is not None}
     if values.get("test_code") is not None:
-        return json.dumps({key: values[key] for key in ("test_code", "entry_point") if values.get(key) is not None})
+        return json.dumps({"test_code": values["test_code"], **beside})
     for name in ("tests", "gold"):
-        tests = values.get(name)
+        tests = _parsed(values.get(name))
+        if isinstance(tests, dict):
+            return json.dumps({**beside, **tests})
+        if isinstance(tests, list):
+            return json.dumps({"tests": tests, **beside} if beside else tests)
         if isinstance(tests, str) and tests.strip():
             return tests
-        if isinstance(tests, dict | list):
-            return json.dumps(tests)
     raise UnusableRowError("missing_gold", f"`tests` or `test_code`: {_shown(values, 'tests')}")
+
+
+def _parsed(tests: Any) -> Any:
+    """JSON text as what it holds; other text as it is."""
+    if not isinstance(tests, str):
+        return tests
+    try:
+        return json.loads(tests)
+    except (ValueError, RecursionError):
+        return tests
 
 
 def _entry_gold(values: dict[str, Any]) -> str:
@@ -332,102 +366,9 @@ def verdict_row(row: Row, verdict: Verdict) -> dict[str, Any]:
         "row": row.number,
         "outcome": verdict.outcome.value,
         "reason": verdict.reason,
-        "extracted": verdict.extracted,
+        "extracted": verdict.extracted and _storable(verdict.extracted),
         "rule": verdict.rule,
         "verifier": verdict.verifier,
         "seconds": round(verdict.seconds, 6),
-        "detail": verdict.detail,
+        "detail": verdict.detail and _storable(verdict.detail),
     }
-
-
-class _Partial:
-    """Verdicts on their way to ``out``."""
-
-    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
-        self._out = out
-        self.path = out.with_name(out.name + ".partial")
-        self._begun = out.with_name(out.name + ".partial.json")
-        self.num_rows = 0
-        with _writing(out):
-            if not self._same_call(settings):
-                self.path.unlink(missing_ok=True)
-                out.parent.mkdir(parents=True, exist_ok=True)
-                self._begun.write_text(json.dumps(settings) + "\n")
-            self.num_rows = self._whole_lines()
-
-    def _same_call(self, settings: dict[str, Any]) -> bool:
-        try:
-            begun: object = json.loads(self._begun.read_text())
-        except (OSError, ValueError):
-            return False
-        return begun == settings
-
-    def _whole_lines(self) -> int:
-        """Number of whole lines; what follows the last one is cut off."""
-        if not self.path.is_file():
-            return 0
-        count = end = 0
-        with open(self.path, "r+b") as handle:
-            for line in handle:
-                if not line.endswith(b"\n"):
-                    break
-                count, end = count + 1, end + len(line)
-            handle.truncate(end)
-        return count
-
-    @contextmanager
-    def appending(self) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A function that writes one line at once, so that a killed process loses none."""
-        with _writing(self._out):
-            handle = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
-
-        def append(row: dict[str, Any]) -> None:
-            with _writing(self._out):
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-                handle.flush()
-
-        try:
-            yield append
-        finally:
-            with _writing(self._out):
-                handle.close()
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        if self.path.is_file():
-            with open(self.path, encoding="utf-8") as handle:
-                yield from map(json.loads, handle)
-
-    def finish(self) -> None:
-        """Give the file its name, in its format."""
-        with _writing(self._out):
-            if self._out.suffix.lower() in (".parquet", ".pq"):
-                whole = self._out.with_name(self._out.name + ".whole")
-                _write_parquet(whole, self.rows())
-                whole.replace(self._out)
-                self.path.unlink(missing_ok=True)
-            else:
-                self.path.touch()
-                self.path.replace(self._out)
-            self._begun.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """What the disk says, as ``WorkspaceError``."""
-    try:
-        yield
-    except OSError as error:
-        raise WorkspaceError(
-            f"--out {out}: cannot be written ({error.strerror or error}); verdicts written so far are kept:"
-            " make room or fix the rights, and run the same command again"
-        ) from error
-
-
-def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    import pyarrow as pa
-
-    from factory.tables import write_table
-
-    kinds = {"row": pa.int64(), "seconds": pa.float64()}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    write_table(path, schema, iter(lambda: list(islice(rows, _PARQUET_ROWS)), []))

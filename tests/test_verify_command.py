@@ -10,7 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flow import call_factory, kill_group, make_read_only, small_disk, started, wait_for
+from flow import LONG_S, call_factory, kill_group, make_read_only, small_disk, started, wait_for
+
+from factory.verdict_file import VerdictFile
+from factory.verifying import _call
+from verifiers import MathConfig
 
 GOOD = {"id": "good", "response": r"so \boxed{\frac{1}{2}}", "gold": "0.5"}
 WRONG = {"id": "wrong", "response": r"\boxed{7}", "gold": 8}
@@ -123,6 +127,7 @@ def test_other_settings_begin_anew(tmp_path: Path) -> None:
         (("--kind", "mth"), "'mth'.*'math'"),
         (("--set", "foo=1"), "foo: Extra inputs"),
         (("--set", "foo"), "expected NAME=VALUE"),
+        (("--set", "time_limit_s=["), "not YAML"),
         (("--time-limit", "-1"), "time_limit_s: .*greater than 0"),
         (("--kind", "./nowhere.py:Check"), "no verifier file .*nowhere.py"),
         (("--kind", "json:loads"), "no class with a method `verify"),
@@ -157,6 +162,67 @@ def test_a_full_or_read_only_disk_is_said_and_keeps_what_was_written(tmp_path: P
         make_read_only(disk)
         assert "Read-only file system" in call_factory("verify", source, "--out", disk / "out.jsonl").err
     # The disk is unmounted: nothing of it is left to look at.
+
+
+def test_two_calls_at_once_into_one_file_do_not_mix(tmp_path: Path) -> None:
+    log = tmp_path / "asked.log"
+    (tmp_path / "check.py").write_text(COUNTED.format(log=str(log)))
+    rows = [{"id": f"r{n}", "response": "1", "gold": "1"} for n in range(200)]
+    source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    call = ("verify", source, "--kind", f"{tmp_path}/check.py:Check", "--out", out, "--workers", "1")
+    with started(*call, cwd=tmp_path, log=tmp_path / "log") as process:
+        partial = tmp_path / "out.jsonl.partial"
+        wait_for(lambda: partial.is_file() and partial.stat().st_size > 0, process, "a verdict")
+        second = call_factory(*call)
+        assert second.code == 1 and "another call is writing it" in second.err
+        assert process.wait(LONG_S) == 0
+    assert [v["id"] for v in read_verdicts(out)] == [row["id"] for row in rows]
+
+
+def test_a_spoilt_line_is_verified_again_and_more_workers_change_nothing(tmp_path: Path) -> None:
+    rows = [{"id": n, "response": str(n), "gold": "3"} for n in range(6)]
+    source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    call = ("verify", source, "--out", out)
+    assert call_factory(*call).code == 0
+    good, partial = out.read_text().splitlines(keepends=True), tmp_path / "out.jsonl.partial"
+    with VerdictFile(out, _call(source, MathConfig(), None)) as verdicts:
+        assert verdicts.num_rows == 0
+    partial.write_text("".join(good[:2]) + "{spoilt}\n" + good[3])
+    ended = call_factory(*call, "--workers", 1)
+    assert ended.code == 0 and "6 rows (2 of them were there)" in ended.out, ended.err
+    assert [row["id"] for row in read_verdicts(out)] == [str(n) for n in range(6)]
+
+
+def test_neither_the_input_nor_a_file_beside_it_is_overwritten(tmp_path: Path) -> None:
+    for name in ("x.jsonl", "x.jsonl.partial", "x.jsonl.partial.json"):
+        source = write_rows(tmp_path / name, [GOOD])
+        ended = call_factory("verify", source, "--out", tmp_path / "x.jsonl")
+        assert ended.code == 1 and "is the input" in ended.err, name
+        assert source.read_text() == json.dumps(GOOD) + "\n"
+        source.unlink()
+
+
+def test_what_a_program_says_in_surrogates_is_written(tmp_path: Path) -> None:
+    program = "def f(x):\n    raise ValueError('\\ud800')"
+    tests = {"inputs": ["1"], "outputs": ["2"], "fn_name": "f"}
+    rows = [{"id": n, "response": f"```python\n{program}\n```", "tests": tests} for n in range(2)]
+    source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    assert call_factory("verify", source, "--kind", "code", "--out", out, "--workers", 1).code == 0
+    assert [row["reason"] for row in read_verdicts(out)] == ["runtime_error"] * 2
+
+
+def test_columns_beside_the_tests_belong_to_them(tmp_path: Path) -> None:
+    test_code = "def check(candidate):\n    assert twice(candidate(2)) == 8\n"
+    row = {
+        "id": "forged helper",
+        "response": "```python\ndef f(x):\n    return 0\ndef twice(x):\n    return 8\n```",
+        "tests": json.dumps({"test": test_code}),
+        "entry_point": "f",
+        "prompt": "def twice(x):\n    return 2 * x\n\ndef f(x):\n    pass\n",
+    }
+    source, out = write_rows(tmp_path / "in.jsonl", [row]), tmp_path / "out.jsonl"
+    assert call_factory("verify", source, "--kind", "code", "--out", out, "--workers", 1).code == 0
+    assert read_verdicts(out)[0]["outcome"] == "incorrect"
 
 
 def test_a_plugin_that_raises_or_answers_nonsense_is_an_error_of_that_row(tmp_path: Path) -> None:
