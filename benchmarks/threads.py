@@ -1,10 +1,10 @@
-"""Milliseconds per SFT step of the quickstart's student, by how torch's threads wait, with and without a busy machine.
+"""Milliseconds per SFT step of the quickstart's student, by how torch's threads wait, alone and beside another run.
 
     python benchmarks/threads.py --steps 40
 
-Each setting is a process of its own. "busy" runs one other process per core that computes without a pause, as a second
-run on the same machine would. "default" is OpenMP's (threads spin while they wait), "passive" what ``factory.runtime``
-sets; the factory itself takes one thread for a model of this size.
+Each setting is a process of its own; "beside another" runs a second one like it at the same time. "default" is OpenMP's
+waiting (threads spin for a while), "passive" what ``factory.runtime`` sets; the factory itself takes one thread for a
+model of this size.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -55,25 +53,19 @@ def measure(threads: int, steps: int) -> float:
     return 1000 * statistics.median(b - a for a, b in zip(stamps, stamps[1:]))
 
 
-@contextmanager
-def busy(num: int) -> Iterator[None]:
-    """``num`` processes that compute without a pause."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(num)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
-
-
-def in_process(policy: str, threads: int, steps: int) -> float:
+def start(policy: str, threads: int, steps: int) -> subprocess.Popen[str]:
     """``measure`` in a process with this OpenMP policy, or the ``default`` one."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     env |= {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": policy}
     command = [sys.executable, __file__, "--measure", str(threads), "--steps", str(steps)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    return float(done.stdout.strip().splitlines()[-1])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+
+
+def together(policy: str, threads: int, steps: int, num: int) -> float:
+    """Median over ``num`` processes at once."""
+    processes = [start(policy, threads, steps) for _ in range(num)]
+    outputs = [process.communicate()[0] for process in processes]
+    return statistics.median(float(output.strip().splitlines()[-1]) for output in outputs)
 
 
 def main() -> None:
@@ -86,11 +78,10 @@ def main() -> None:
         print(measure(options.measure, options.steps))
         return
     cores = len(os.sched_getaffinity(0))
-    for label, num in (("idle", 0), ("busy", cores)):
+    for label, num in (("alone", 1), ("beside another", 2)):
         for policy, threads in (("default", cores), ("passive", cores), ("passive", 1)):
-            with busy(num):
-                ms = in_process(policy, threads, options.steps)
-            row = {"machine": label, "threads": threads, "waiting": policy, "ms_per_step": round(ms, 1)}
+            ms = together(policy, threads, options.steps, num)
+            row = {"training": label, "threads": threads, "waiting": policy, "ms_per_step": round(ms, 1)}
             print(json.dumps(row), flush=True)
 
 
