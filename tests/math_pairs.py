@@ -341,4 +341,121 @@ PAIRS = {
             ("\\pi^{2}", "2\\pi"), ("xy", "x+y"), ("\\alpha", "\\beta"), ("\\mathbf{v}", "w"), ("2\\times 3", "23"),
         ),
     ),
+    "magnitudes and words after a number": Pairs(
+        (
+            ("1000000", "1 million"), ("5 million", "5,000,000"), ("2 \\text{ dozen}", "24"),
+            ("\\$2.5 billion", "2500000000"),
+            ("4500000", "4.5 million people"), ("3", "3 times"), ("-5", "negative 5"), ("250{,}000", "250 thousand"),
+        ),
+        (
+            ("5", "5 million"), ("\\$5 million", "\\$5"), ("\\$2.5 billion", "\\$2.5 million"), ("5\\%", "5 million"),
+            ("3", "3 dozen"), ("5", "5 thousand"), ("5", "5 below zero"), ("3", "3 theta"), ("3", "3 factorial"),
+            ("3", "3 \\text{ tenths}"), ("1", "1\\text{ million}"), ("3", "3 squared"), ("5", "5 bn"),
+            ("5", "5 less than x"),
+        ),
+    ),
+    "labels in brackets": Pairs(
+        (
+            ("(1)(3)", "(1), (3)"), ("(1)(3)", "(3)(1)"), ("(1)(3)", "1, 3"), ("①③", "①, ③"), ("(1) 5; (2) 6", "5; 6"),
+            ("\\text{(a) } 5; \\text{(b) } 6", "5, 6"), ("(a) 5 (b) 6", "(a) 5, (b) 6"), ("(a)(b)", "ab"),
+            ("(x+1)(2)", "2x+2"), ("(12)(2)", "24"), ("(a)x - (b)y", "ax-by"),
+        ),
+        (
+            ("(1)(2)(3)", "(2)(3)"), ("(1)(2)(3)", "6"), ("(2)(3)", "6"), ("(a) 5 (b) 6", "(a) 6 (b) 5"),
+            ("(1)(4)", "(2)(2)"),
+            ("(i) 5 (ii) 6", "(i) 6 (ii) 5"), ("(1) 5 (2) 6", "(1) 6 (2) 5"), ("(a) 5 (b) 6", "30"), ("①②③", "②③"),
+        ),
+    ),
+    "equations in one unknown": Pairs(
+        (
+            ("8", "m+n=8"), ("8", "f(3)=8"), ("5", "x = 5"), ("5", "5 = x"), ("8", "p(3)=8"),
+            ("\\frac{1}{2}", "\\sin A = \\frac{1}{2}"),
+            ("25", "a^2+b^2=25"), ("7", "3+4=7"), ("5", "|z| = 5"), ("5", "P(X = 2) = 5"),
+        ),
+        (
+            ("9", "2x = 9"), ("9", "\\log x = 9"), ("9", "x - 3 = 9"), ("4", "x^2 = 4"), ("8", "2^x = 8"),
+            ("8", "|x - 3| = 8"),
+            ("12", "\\frac{x}{2} = 12"), ("9", "-x = 9"), ("9", "\\sqrt{x} = 9"),
+        ),
+    ),
+    "conditions": Pairs(
+        (
+            ("2^n", "2^n \\text{ for all } n"), ("2^k, k \\in \\mathbb{N}", "2^k, k \\in \\mathbb{Z}^+"),
+            ("2^k \\text{ for } k \\ge 1", "2^k \\text{ for } k > 0"),
+            ("n\\pi, n \\in \\mathbb{Z}", "k\\pi, k \\in \\mathbb{Z}"),
+            (
+                "\\frac{n}{2} \\text{ if } n \\text{ is even}, \\frac{n-1}{2} \\text{ if } n \\text{ is odd}",
+                "(n-1)/2 if n is odd, n/2 if n is even",
+            ),
+            ("n/2 if n even, (n-1)/2 otherwise", "n/2 if n even, (n-1)/2 if n odd"),
+        ),
+        (
+            ("n/2 if n even, (n-1)/2 if n odd", "n/2"), ("n/2 if n even, 0 if n odd", "n/2 if n odd, 0 if n even"),
+            ("2^n for even n", "2^n for odd n"), ("2^n \\text{ for even } n", "2^n \\text{ for odd } n"),
+            ("2^k \\text{ for } k \\ge 1", "2^k \\text{ for } k \\ge 2"),
+            ("2^k, k \\in \\mathbb{Z}", "2^k, k \\in \\mathbb{N}"),
+            ("n\\pi, n \\in \\mathbb{Z}", "n\\pi, n \\in \\mathbb{Z}^+"),
+            ("x = 5 \\text{ when } y = 2", "x = 5 \\text{ when } y = 3"),
+            ("2^n \\text{ if } n \\text{ is even and } 0 \\text{ otherwise}", "2^n"),
+            ("x > 2 \\text{ if } a > 0", "x > 2 \\text{ if } a < 0"),
+        ),
+    ),
+    "units in parts and prefixes": Pairs(
+        (
+            ("5 \\text{ m/s}", "5 \\text{ meters per second}"), ("60 mph", "60 \\text{ miles per hour}"),
+            ("5 \\text{ N}", "5 \\text{ kg m/s}^2"),
+            ("5 \\mathrm{~g} / \\mathrm{cm}^3", "5 \\text{ g/cm}^3"), ("5 \\mathrm{~MeV}", "5 MeV"),
+            ("20^\\circ C", "20^\\circ"),
+            ("20 \\text{ students}", "20 \\text{ people}"), ("5 \\mathrm{~kJ} / \\mathrm{mol}", "5 kJ/mol"),
+        ),
+        (
+            ("5 \\mathrm{~MeV}", "5 \\mathrm{~GeV}"), ("5 \\mathrm{~kJ}", "5 \\mathrm{~J}"),
+            ("5 \\mathrm{~\\mu m}", "5 \\mathrm{~m}"),
+            ("5 \\text{ mA}", "5 \\text{ A}"), ("5 \\text{ m/s}", "5 \\text{ ft/s}"),
+            ("5 \\text{ km/s}", "5 \\text{ m/s}"),
+            ("60 \\text{ miles per hour}", "60 \\text{ km per hour}"), ("5 \\mathrm{~cm}^{-1}", "5 \\mathrm{~cm}"),
+            ("20^\\circ C", "20^\\circ F"), ("5 \\mathrm{~nm}", "5 \\mathrm{~\\mu m}"),
+            ("5 \\text{ mL}", "5 \\text{ L}"),
+            ("5 \\mathrm{~g} / \\mathrm{cm}^3", "5 \\mathrm{~kg} / \\mathrm{m}^3"),
+        ),
+    ),
+    "capitals and the order of letters": Pairs(
+        (
+            ("x^2+C", "x^2+c"), ("\\text{Yes}", "yes"), ("Amy", "amy"), ("NO", "No"), ("abc+1", "cab+1"),
+            ("T, F, T", "T, F, T"),
+        ),
+        (
+            ("\\frac{GM}{r^2}", "\\frac{GM}{R^2}"), ("½mv²", "½Mv²"), ("m", "M"), ("V", "v"),
+            ("\\frac{GM}{R}", "\\frac{Gm}{R}"),
+            ("Amy", "May"), ("TTF", "TFT"), ("DAB", "BAD"), ("no", "on"), ("T, F, T", "T, T, F"), ("GM", "Gm"),
+        ),
+    ),
+    "periods in brackets, ends of intervals, ratios": Pairs(
+        (
+            ("1/3", "0.(3)"), ("1/6", "0.1(6)"), ("1/3", "0.333..."), ("1/6", "0.1666\\ldots"),
+            ("0.\\overline{3}", "0.333…"),
+            ("3:4:5", "6:8:10"), ("-3, 2", "x_1 = 2, x_2 = -3"), ("[-2,2]", "[-2,0] \\cup [0,2]"),
+            ("(2,\\infty)", "(2, inf)"),
+            ("(0,1)\\cup(1,2)", "0<x<2, x \\ne 1"), ("(1,3)", "{1,3}"), ("1", "100\\%"),
+        ),
+        (
+            ("0", "0.(3)"), ("3", "1.(3)"), ("18", "3.(6)"), ("1/3", "0.33"), ("(1,3]", "\\{1,3\\}"),
+            ("x\\in[1,3)", "1,3"),
+            ("[-2,2]", "\\{-2,2\\}"), ("\\{-2,2\\}", "(-2,2)"), ("x \\in (-1, 2]", "-1, 2"), ("1", "1\\%"),
+            ("5", "1_{①}"),
+            ("(-\\infty,-1)\\cup(1,\\infty)", "x<-1 \\text{ and } x>1"), ("(-3, 2)", "x_1 = 2, x_2 = -3"),
+            ("0.\\overline{3}", "0.3..."),
+        ),
+    ),
+    "answers with a lead or an option's letter": Pairs(
+        (
+            ("5", "\\textbf{(E)}\\ 5"), ("5", "(E)\\ 5"), ("5", "\\text{Answer: 5}"),
+            ("5", "\\text{The answer is } 5"), ("-5", "(B) -5"),
+            ("\\frac{1}{2}", "\\textbf{(A) }\\frac{1}{2}"), ("(E)", "\\textbf{(E)}\\ 5"),
+        ),
+        (
+            ("5", "\\textbf{(E)}\\ 6"), ("5", "(C) + 5"), ("(D)", "\\textbf{(E)}\\ 5"), ("5", "\\text{Answer: 6}"),
+            ("5", "(A) 5 (B) 6"),
+        ),
+    ),
 }  # fmt: skip

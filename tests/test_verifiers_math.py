@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from math_pairs import PAIRS
 from verifiers import ExactConfig, MathConfig, Outcome, Verdict, VerifierPool, VerifyTask, build_verifier
 from verifiers.exact import ExactVerifier
 from verifiers.math import MathVerifier
+from verifiers.second_math import SecondMathVerifier
 
 CORRECT = [
     ("5", "5", "exact"),
@@ -146,6 +148,26 @@ RESPONSES = [
     ("\\boxed{1} papers and \\boxed{2} bins", "\\boxed{2}", None, Outcome.UNVERIFIABLE, "gold_ambiguous"),
     ("3, 5", "We get $y_1 = \\boxed{3}$ for $a$ and $y_2 = \\boxed{5}$ for $b$.", None, Outcome.CORRECT, "exact"),
     ("3, 6", "We get $y_1 = \\boxed{3}$ for $a$ and $y_2 = \\boxed{5}$ for $b$.", None, Outcome.INCORRECT, "mismatch"),
+    # What is denied, asked or left open is no answer.
+    ("12", "The answer is not 12.", None, Outcome.INCORRECT, "no_answer"),
+    ("12", "The answer is not 12 but 13.", None, Outcome.INCORRECT, "mismatch"),
+    ("13", "The answer is not 12 but 13.", None, Outcome.CORRECT, "exact"),
+    ("13", "The answer is not 12. The answer is 13.", None, Outcome.CORRECT, "exact"),
+    ("12", "The answer can't be 12. It is 13.", None, Outcome.INCORRECT, "mismatch"),
+    ("12", "The answer is either 12 or 13.", None, Outcome.INCORRECT, "mismatch"),
+    ("12", "The answer is between 12 and 13.", None, Outcome.INCORRECT, "mismatch"),
+    ("12", "The answer is at least 12.", None, Outcome.INCORRECT, "mismatch"),
+    ("12", "The answer is less than $12$.", None, Outcome.INCORRECT, "mismatch"),
+    ("12", "The answer is 12? No, it is 13.", None, Outcome.INCORRECT, "mismatch"),
+    ("13", "The answer is 12? No, it is 13.", None, Outcome.CORRECT, "exact"),
+    ("5", "So the solutions are $x=\\boxed{3}$ and $x=\\boxed{5}$.", None, Outcome.INCORRECT, "mismatch"),
+    ("5", "Wait, \\boxed{3}. Actually, \\boxed{5}.", None, Outcome.CORRECT, "exact"),
+    ("5", "We get $n=\\boxed{3}$, so the answer is \\boxed{5}.", None, Outcome.CORRECT, "exact"),
+    ("5", "\u6240\u4ee5\u7b54\u6848\u4e3a $5$\u3002", None, Outcome.CORRECT, "exact"),
+    ("12", "<answer>The answer is 12</answer>", None, Outcome.CORRECT, "exact"),
+    ("2", "#### The answer is 2", None, Outcome.CORRECT, "exact"),
+    ("2", "#### Step 2\nWe get $x=2$.", None, Outcome.CORRECT, "exact"),
+    ("2", "#### Step 1\n#### Answer\n2", None, Outcome.CORRECT, "exact"),
     ("Hence \\boxed{\\frac12}, that is \\boxed{0.5}", "\\boxed{1/2}", None, Outcome.CORRECT, "exact"),
     ("Either \\boxed{15\\frac{39}{40}} or \\boxed{\\frac{639}{40}}", "15.975", None, Outcome.CORRECT, "exact"),
 ]
@@ -242,6 +264,25 @@ def test_every_gold_is_its_own_answer(gold: str) -> None:
 def test_a_plain_number_needs_no_sympy() -> None:
     settled = MathVerifier().settle(VerifyTask("row", "The answer is 1,234.", "1234"))
     assert settled is not None and settled.outcome is Outcome.CORRECT
+
+
+def test_long_lists_in_many_boxes_cases_and_names_take_bounded_time() -> None:
+    terms = [f"\\ln(x+{k})" for k in range(1, 62)]
+    boxes = "\n\n".join(
+        f"by the rule of part {i} it is \\boxed{{{','.join(terms[i:] + terms[:i])}}}" for i in range(20)
+    )
+    rows = [f"x&n={k}" for k in range(10, 99)]
+    cases = ["\\begin{cases}" + "\\\\".join(part) + "\\end{cases}" for part in (rows, rows[::-1])]
+    names = "+".join(f"\\sin a_{{{k}}}" for k in range(60))
+    start = time.process_time()
+    for gold, answer in ((boxes, "5"), (cases[0], cases[1]), (f"{names}=1", f"{names}=2")):
+        MathVerifier().settle(VerifyTask("row", box(answer), gold))
+    assert time.process_time() - start < 1.5  # was 6 seconds
+
+
+def test_the_second_opinion_takes_nothing_from_a_response_that_was_cut_off() -> None:
+    found = SecondMathVerifier().verify(VerifyTask("row", "so 5", "5", "length"))
+    assert (found.outcome, found.reason) == (Outcome.INCORRECT, "truncated")
 
 
 def test_verdicts_refuse_to_be_read_as_a_bool_of_correctness() -> None:

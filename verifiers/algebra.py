@@ -12,13 +12,12 @@ from typing import Any
 
 from verifiers.evaluate import Angles, UndecidedError, number, same_ratio, same_solutions, same_values
 from verifiers.expression import Expression, Reading, UnreadableError, read_expression
+from verifiers.notation import may_fold_case
 from verifiers.numeral import Numeral, read_number, rounds_to
-from verifiers.units import numeric_core, units_contradict
+from verifiers.units import numeric_core, units_contradict, without_unit_text
 
-_UNIT_TEXT = re.compile(r"(?<=[\d})])\s*\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
 _RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]|(?<![:!<>=])=(?!=)")
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
-_COMMAND = re.compile(r"\\[A-Za-z]+")
 _ALTERNATIVE_READINGS = (
     Reading(short_arguments=True),
     Reading(long_denominators=True),
@@ -35,8 +34,8 @@ def same_expression(gold: str, answer: str) -> bool | None:
     other, other_unit = numeric_core(answer)
     if units_contradict(unit, other_unit):
         return False
-    core = _UNIT_TEXT.sub("", gold if unit == "degree" else core)  # the sign is a factor to the reader
-    other = _UNIT_TEXT.sub("", answer if other_unit == "degree" else other)
+    core = without_unit_text(gold if unit == "degree" else core)  # the sign is a factor to the reader
+    other = without_unit_text(answer if other_unit == "degree" else other)
     try:
         first, second = read_expression(core), read_expression(other)
     except UnreadableError:
@@ -52,10 +51,18 @@ def same_expression(gold: str, answer: str) -> bool | None:
     return None if first.uncertain or second.uncertain else False
 
 
+def names_of(text: str) -> frozenset[str]:
+    """The names in an expression; none where it cannot be read."""
+    try:
+        return frozenset(read_expression(text).symbols)
+    except UnreadableError:
+        return frozenset()
+
+
 def is_closed(text: str) -> bool:
     """Whether the text is an expression without names: one fixed number."""
     try:
-        return not read_expression(_UNIT_TEXT.sub("", numeric_core(text).core)).symbols
+        return not read_expression(without_unit_text(numeric_core(text).core)).symbols
     except UnreadableError:
         return False
 
@@ -63,7 +70,7 @@ def is_closed(text: str) -> bool:
 def is_expression(text: str) -> bool:
     """Whether the text is one number or expression, and not a relation, a list or a sentence."""
     try:
-        read_expression(_UNIT_TEXT.sub("", numeric_core(text).core))
+        read_expression(without_unit_text(numeric_core(text).core))
     except UnreadableError:
         return False
     return True
@@ -76,7 +83,7 @@ def _readings(gold: str, first: Expression, answer: str, second: Expression) -> 
         yield first, second, Angles(log_base=10)
     if first.has_degree or second.has_degree:
         yield first, second, Angles(degree_is_one=True)
-    if not _mixes_case(gold) and not _mixes_case(answer) and _has_capital(first) != _has_capital(second):
+    if _has_capital(first) != _has_capital(second) and may_fold_case(gold, answer):
         yield first, second, Angles(fold_case=True)
     if first.is_complex != second.is_complex and "I" in first.symbols | second.symbols:
         yield _with_unit_i(gold, first), _with_unit_i(answer, second), Angles()
@@ -90,11 +97,6 @@ def _with_unit_i(text: str, expression: Expression) -> Expression:
     if expression.is_complex:
         return expression
     return read_expression(re.sub(r"(?<![A-Za-z\\])I(?![A-Za-z_])", "i", text))
-
-
-def _mixes_case(text: str) -> bool:
-    letters = set(re.findall("[A-Za-z]", _COMMAND.sub(" ", text)))
-    return any(letter.swapcase() in letters for letter in letters)
 
 
 def _has_capital(expression: Expression) -> frozenset[str]:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 
-from verifiers.algebra import is_closed, is_expression, same_expression, same_relation, split_relation
+from verifiers.algebra import is_closed, is_expression, names_of, same_expression, same_relation, split_relation
+from verifiers.conditions import conditions_contradict, same_cases_in_line
 from verifiers.matrix import Matrix, read_matrix
 from verifiers.notation import (
     Items,
@@ -24,6 +25,7 @@ from verifiers.notation import (
     is_prose,
     last_link,
     split_assignment,
+    split_condition,
     split_items,
     squeeze,
     unwrap,
@@ -32,7 +34,17 @@ from verifiers.notation import (
 from verifiers.numeral import Colons, Numeral, read_based, read_colons, read_number, same_colons, same_number
 from verifiers.realset import read_real_set, same_real_set, states_a_set
 from verifiers.symbolic import UnparsedError
-from verifiers.wording import choice_letters, meaning, number_word, read_date, same_date, sign_in_words
+from verifiers.wording import (
+    choice_letters,
+    digit_list,
+    labelled_values,
+    meaning,
+    number_word,
+    read_date,
+    same_date,
+    sign_in_words,
+    statement_numbers,
+)
 
 Leaf = Callable[[str, str], bool]
 """``leaf(gold, answer)``: decides what structure and exact numbers do not."""
@@ -59,6 +71,21 @@ _DECIMAL_COMMA = re.compile(r"(-?)\s*(0,\d{1,20}|\d{1,20},(?!\d{3}(?!\d))\d{1,20
 _DECIMAL_POINT = re.compile(r"-?\s*\d{1,20}\.\d{1,20}")
 _TO = re.compile(r"\s*(?:\\text\s*\{\s*to\s*\}|(?<=\d)\s+to\s+(?=\d))\s*")
 _INFINITY = re.compile(r"([-+]?)\\infty")
+_LEAD = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:the\s+)?(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*(.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_OPTION = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathrm|mbox|mathbf|bf)\s*\{\s*)?\(\s*[A-J]\s*\)\s*\}?(?:\\[ ,;:]|[\s~.:])*"
+    r"((?:\\?\$)?\s*(?:[\d.]|(?<=[\s~}.:])-\s*\d|\\(?!cdot|times|div|pm|in|cup|cap|le|ge)[A-Za-z]).*)",
+    re.DOTALL,
+)
+_CALL = re.compile(r"\s*[A-Za-z]'{0,2}(?:_(?:\w|\{\w{1,9}\}))?\s*\([^()]*\)\s*")
+_OF_ANGLE = re.compile(
+    r"\s*\\?(?:sin|cos|tan|cot|sec|csc)\s*[({]?\s*(?:\\?angle\s*)?(?:[A-Z]{1,3}|\\(?:theta|alpha|beta|gamma|phi))\s*[)}]?\s*"
+)
+_INDEXED = re.compile(r"([A-Za-z])_\{?\d\}?")
+_MOST_CASES = 20
 
 
 def same_answer(gold: str, answer: str, leaf: Leaf) -> bool:
@@ -67,13 +94,41 @@ def same_answer(gold: str, answer: str, leaf: Leaf) -> bool:
         return int(gold) == int(answer)
     if len(gold) > _LONGEST or len(answer) > _LONGEST:
         return leaf(gold[:_LONGEST], answer[:_LONGEST])
-    gold, answer = drop_approximation(clean(gold)), drop_approximation(clean(answer))
-    gold, answer = _align_integers(gold, answer)
+    gold, answer = clean(gold), _without_lead(clean(answer), gold)
+    if squeeze(gold) == squeeze(answer) and _HAS_CONTENT.search(answer):
+        return True
+    (gold, condition), (answer, other) = split_condition(gold), split_condition(answer)
+    condition, other = (
+        tail + text[len(without_integer_tail(text)) :] for text, tail in ((gold, condition), (answer, other))
+    )
+    if conditions_contradict(condition, other, partial(_same, leaf=_not_known_to_differ, depth=_DEEPEST - 1)):
+        return False
+    gold, answer = _align_integers(drop_approximation(gold), drop_approximation(answer))
     if is_prose(answer) and not is_prose(gold):
         answer = _value_in(answer)
     if not _HAS_CONTENT.search(answer) and _HAS_CONTENT.search(gold):
         raise UnparsedError("answer")
     return _same(gold, answer, leaf, _DEEPEST)
+
+
+def _not_known_to_differ(gold: str, answer: str) -> bool:
+    return True
+
+
+def _not_known_to_agree(gold: str, answer: str) -> bool:
+    return False
+
+
+def _without_lead(answer: str, gold: str) -> str:
+    """The answer without "the answer is", and without an option's letter where the reference names none."""
+    lead = _LEAD.fullmatch(answer)
+    if lead and not _LEAD.fullmatch(gold):
+        answer = lead[1].rstrip("} ") if lead[1].count("}") > lead[1].count("{") else lead[1]
+        answer = answer.replace("}", "", 1) if answer.count("}") > answer.count("{") else answer
+    option = _OPTION.fullmatch(answer)
+    if option and not re.match(r"\W*(?:text\w*\W*)?[A-J]\b", gold) and not _ANOTHER_LETTER.search(option[1]):
+        return option[1].strip()
+    return answer.strip()
 
 
 def _value_in(sentence: str) -> str:
@@ -112,6 +167,8 @@ def _same(gold: str, answer: str, leaf: Leaf, depth: int) -> bool:
     if not gold or not answer:
         return leaf(gold, answer)
     for decide in (
+        partial(_same_labelled, same=same),
+        partial(same_cases_in_line, same=partial(_same, leaf=_not_known_to_agree, depth=depth - 1)),
         _same_infinity,
         _same_words,
         _same_dates,
@@ -154,7 +211,26 @@ def _same_real_sets(gold: str, answer: str, same: Callable[[str, str], bool]) ->
         return same_real_set(expected, given, same)
     if expected and states_a_set(gold) and is_closed(answer):
         return False
+    for found, text in ((expected, answer), (given, gold)):
+        items = split_items(text) if found and any(piece.low != piece.high for piece in found.pieces) else None
+        if items and items.open in ("", "{") and not _has_inequality(text) and all(map(is_closed, items.parts)):
+            return False  # an interval and its two ends
     return False if given and states_a_set(answer) and is_closed(gold) else None
+
+
+def _same_labelled(gold: str, answer: str, same: Callable[[str, str], bool]) -> bool | None:
+    """``(1)(3)`` names statements; ``(a) 5 (b) 6`` gives one value after the other. Neither is a product."""
+    numbers, others = statement_numbers(gold), statement_numbers(answer)
+    if numbers or others:
+        return (numbers or digit_list(gold)) == (others or digit_list(answer))
+    values, given = labelled_values(unwrap(gold)), labelled_values(unwrap(answer))
+    if not values and not given:
+        return None
+    parts, others_parts = (
+        found or (items.parts if (items := split_items(text)) else (text,))
+        for found, text in ((values, gold), (given, answer))
+    )
+    return len(parts) == len(others_parts) and all(map(same, parts, others_parts))
 
 
 def _same_infinity(gold: str, answer: str) -> bool | None:
@@ -188,6 +264,8 @@ def _same_matrices(gold: str, answer: str, same: Callable[[str, str], bool]) -> 
 def _same_cases(gold: Matrix, answer: Matrix, same: Callable[[str, str], bool]) -> bool | None:
     """Two functions given piece by piece, value and condition, in any order; None for systems of equations."""
     if any(len(row) != 2 for row in gold.rows + answer.rows) or len(gold.rows) != len(answer.rows):
+        return None
+    if len(gold.rows) > _MOST_CASES:
         return None
     left = [_piece(row) for row in answer.rows]
     for value, condition in (_piece(row) for row in gold.rows):
@@ -235,11 +313,18 @@ def _unchain(answer: str) -> str:
     if is_list(answer):
         return answer
     result, head = last_link(answer), answer.partition("=")[0]
+    if answer.count("=") == 1 and is_closed(head) and re.fullmatch(r"\s*[A-Za-z](?:_\w)?\s*", result):
+        return head.strip()  # 3 = x
     if answer.count("=") > 1 or _is_label(head) or is_closed(head):
         return result
     number = read_number(result)
-    # Where a number is asked for, "m + n = 17" and "a^2 + b^2 = 25" state it; "x^2 - 4 = 0" states no 0.
-    return result if number is not None and number.value != 0 else answer
+    # Where a number is asked for, "m + n = 17" and "f(3) = 8" state it; "x^2 - 4 = 0" states no 0, and "2x = 8" no 8.
+    return result if number is not None and number.value != 0 and _is_quantity(head) else answer
+
+
+def _is_quantity(head: str) -> bool:
+    """Whether an equation about ``head`` tells its value, rather than asking for the one unknown in it."""
+    return bool(_CALL.fullmatch(head) or _OF_ANGLE.fullmatch(head)) or len(names_of(head)) != 1
 
 
 def _quantity(gold: str) -> str:
@@ -295,11 +380,26 @@ def _same_words(gold: str, answer: str) -> bool | None:
         if expected is not None and is_clearly_text(gold) and _number(gold) is None and _has_mathematics(answer):
             return False
         return _same_prose(gold, answer)
-    if expected == given and (len(expected) > 1 or gold.strip("() ").isupper() or is_clearly_text(gold)):
+    if expected == given and (_is_a_word(expected) or _LETTER.fullmatch(gold.strip("() ")) or is_clearly_text(gold)):
         return True
+    if {expected, given} & _SHORT_WORDS or _is_anagram(expected, given):
+        return False
     if is_clearly_text(gold) or (len(expected) == 1 and len(given) == 1 and expected != given):
         return False
     return None
+
+
+_SHORT_WORDS = frozenset(["no", "ok", "on", "up", "in", "at"])
+
+
+def _is_a_word(words: str) -> bool:
+    """Whether capitals say nothing in it; in ``GM`` and ``Gm`` they do."""
+    return len(words) > 2 or words in _SHORT_WORDS
+
+
+def _is_anagram(words: str, other: str) -> bool:
+    """Whether the letters of a name stand in another order; two letters may be a product or a line AB."""
+    return len(words) == len(other) > 2 and words != other and sorted(words) == sorted(other)
 
 
 def _has_mathematics(text: str) -> bool:
@@ -383,12 +483,15 @@ def _same_items(gold: str, answer: str, leaf: Leaf, depth: int) -> bool | None:
         expected, given = split_items(gold) or expected, split_items(answer) or given
     if _is_interval(expected, given) and (expected.open, expected.close) != (given.open, given.close):
         return False
+    if _is_no_list(expected, given, has_set="\\{" in gold + answer or "\\lbrace" in gold + answer):
+        return False
     if len(expected.parts) != len(given.parts) and not expected.ordered and not given.ordered:
         expected, given = expected.distinct(), given.distinct()
     if len(expected.parts) != len(given.parts):
         return None if _has_inequality(gold + answer) else False
     same = partial(_same, leaf=leaf, depth=depth - 1)
-    ordered = expected.ordered or given.ordered or _named(expected) != _named(given)
+    ordered = expected.ordered or given.ordered or _is_sequence(expected)
+    ordered = ordered or (_named(expected) != _named(given) and not _indexed(expected) and not _indexed(given))
     if ordered:
         return all(same(g, a) for g, a in zip(expected.parts, given.parts, strict=True))
     return _match_any_order(list(expected.parts), list(given.parts), same)
@@ -440,6 +543,27 @@ def _is_interval(a: Items, b: Items) -> bool:
     return (
         len(a.parts) == len(b.parts) == 2 and bool(brackets & set("[]")) and "" not in brackets and "{" not in brackets
     )
+
+
+def _is_no_list(a: Items, b: Items, has_set: bool) -> bool:
+    """Whether one is an interval or a pair, and the other the set or (where half-open) the list of the same two."""
+    brackets = {a.open + a.close, b.open + b.close}
+    if len(brackets) < 2 or len(a.parts) != 2:
+        return False
+    return bool(brackets & {"[)", "(]"}) or (has_set and "{}" in brackets and bool(brackets & {"[]", "()"}))
+
+
+def _is_sequence(items: Items) -> bool:
+    """``T, F, T``: a letter that comes twice has its place."""
+    return all(re.fullmatch("[A-Z]", unwrap(part)) for part in items.parts) and len(items.distinct().parts) < len(
+        items.parts
+    )
+
+
+def _indexed(items: Items) -> bool:
+    """Whether the parts are ``x_1 = ...`` and ``x_2 = ...``, the values of one unknown."""
+    names = [_INDEXED.fullmatch(split_assignment(part).name) for part in items.parts]
+    return all(names) and len({name[1] for name in names if name}) == 1
 
 
 def _named(items: Items) -> bool:

@@ -57,6 +57,29 @@ _ANSWER_IS = re.compile(
     r"(?:\bis\b|\bare\b|[:=]|(?=\$|\\[(\[]))|答案\s{0,9}(?:是|为|[:：]))[\s:*]{0,8}([^\n]+)",
     re.IGNORECASE,
 )
+_DENIED = re.compile(
+    r"\b(?:answer|ans|result|solution)s?\b(?:\s{1,9}(?:to|of|for)\b[^.\n:=]{0,80})?\s{0,9}"
+    r"(?:(?:is|are|was|were|can|could|should|must|will|would|does|do|did)\s{1,9})?"
+    r"(?:(?:definitely|clearly|certainly|surely|simply|therefore|thus|also|then)\s{1,9})?"
+    r"(?:not|cannot|never|(?:is|are|was|were|ca|could|wo|would|does|do|did)n['’]t)\b[^\n]{0,300}?"
+    r"(?=,?\s*\bbut\b|,\s*(?:so|it|rather|instead|and)\b|[.;!?](?:\s|$)|\n|$)",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"\banswer\s{1,9}(?:is|are)\s[^\n?]{1,80}\?(?=\s|$)", re.IGNORECASE)
+_MAY_DENY = re.compile(r"not\b|never|n['’]t\b|\?", re.IGNORECASE)
+_HEDGED = re.compile(
+    r"(?:either|between|at\s+least|at\s+most|less\s+than|more\s+than|greater\s+than|fewer\s+than"
+    r"|no\s+(?:more|less|fewer)\s+than|anything\s+but)\b",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"\W{0,4}(?:step|part|case|final|conclusion|solution|answer|explanation|summary|verification|problem)s?\b"
+    r"|\d{1,2}[.)]\s+\**[A-Z]",
+    re.IGNORECASE,
+)
+_NEW_ANSWER = re.compile(
+    r"\b(?:answer|hence|thus|therefore|so|finally|then|gives?|actually|instead)\b|[.!?]\s", re.IGNORECASE
+)
 _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|\\\[((?:[^\\]|\\(?![\[\]])){1,2000})\\\]|\\\(((?:[^\\\n]|\\(?![()])){1,2000})\\\)"
     r"|(?<![\\$\w])\$(?![\s?!.,$])([^$\n]{1,2000}?)(?<![\s\\])\$(?!\w)"
@@ -72,6 +95,7 @@ _COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname|begin|end)\s*\
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2}")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。；]")
+_EDGE = " .*。，；"
 _LONGEST_WHOLE = 200
 _MOST_BOXES = 8
 _LONG_TEXT = 1500
@@ -135,7 +159,7 @@ def extract_answer(response: str) -> Extraction:
     final, truncated = channel or split_reasoning(response)
     if truncated:
         return Extraction(None, None, truncated=True)
-    found = explicit_answer(final) or _weak_answer(final)
+    found = explicit_answer(final) or _weak_answer(_without_denials(final))
     if found is None and len(final) < len(response):
         found = explicit_answer(response)
     answer, rule = found or (None, None)
@@ -151,7 +175,7 @@ def explicit_answer(text: str) -> tuple[str, str] | None:
     if tagged:
         return tagged, "answer_tag"
     if "####" in text:
-        hashes = _HASHES.findall(text)
+        hashes = [line for line in _HASHES.findall(text) if not _HEADING.match(line)]
         if hashes:
             return hashes[-1].strip(), "hashes"
     return _announced(text)
@@ -224,6 +248,18 @@ def _boxed(text: str) -> tuple[str, str] | None:
     return ", ".join(answers), "boxed_list" if len(answers) > 1 else "boxed"
 
 
+def rival_boxes(response: str) -> list[str]:
+    """What the boxes of the last line hold if they stand side by side, and none is what follows from those before."""
+    text = final_text(response)
+    boxes = _boxes(text)
+    line = text.rfind("\n", 0, boxes[-1].start) + 1 if boxes else 0
+    boxes = [b for b in boxes if b.start >= line]
+    gaps = (text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False))
+    if not 1 < len(boxes) <= _MOST_BOXES or any(len(gap) > 60 or _NEW_ANSWER.search(gap) for gap in gaps):
+        return []
+    return [value for b in boxes if (value := text[b.inner : b.end - 1].strip())]
+
+
 def last_boxes(response: str) -> str | None:
     """The boxes of the last line that has any, as one list, if they are several ("$y_1 = ...$ and $y_2 = ...$")."""
     text = final_text(response)
@@ -235,8 +271,14 @@ def last_boxes(response: str) -> str | None:
     return ", ".join(values) if 1 < len(values) <= _MOST_BOXES and all(values) else None
 
 
+def _without_denials(text: str) -> str:
+    """The text without what it says the answer is not, and without its questions about it."""
+    return _ASKED.sub(" ", _DENIED.sub(" ", text)) if _MAY_DENY.search(text) else text
+
+
 def _announced(text: str) -> tuple[str, str] | None:
     """The part after the last "answer is" that holds something usable."""
+    text = _without_denials(text)
     for match in reversed(list(_ANSWER_IS.finditer(text))):
         display = _MATH.match(text, match.start(1))  # may go on over several lines
         candidate = _trim_tail(text[match.start(1) : max(match.end(1), display.end() if display else 0)])
@@ -249,13 +291,13 @@ def _trim_tail(tail: str) -> str | None:
     """Cut the rest of a line down to the answer in it."""
     tail = tail[:2000].strip().strip("*").strip()
     math = _MATH.match(tail)
-    rest = tail[math.end() :].strip(" .*") if math else ""
+    rest = tail[math.end() :].strip(_EDGE) if math else ""
     if math and not _WORD.search(rest):
-        return tail.strip(" .*")
+        return tail.strip(_EDGE)
     end = _SENTENCE_END.search(tail)
     sentence = tail[: end.start()] if end else tail
     sentence = sentence.strip().strip("*").strip()
-    if not _is_prose(sentence):
+    if _HEDGED.match(sentence) or not _is_prose(sentence):
         return sentence or None
     for separator in (" is ", " are ", "="):
         head, found, last = sentence.rpartition(separator)

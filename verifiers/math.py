@@ -13,7 +13,16 @@ from typing import ClassVar, NamedTuple
 from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
 from verifiers.config import MathConfig
 from verifiers.equivalence import same_answer
-from verifiers.extract import Extraction, boxed_together, boxed_values, explicit_answer, extract_answer, last_boxes
+from verifiers.extract import (
+    Extraction,
+    boxed_together,
+    boxed_values,
+    explicit_answer,
+    extract_answer,
+    last_boxes,
+    rival_boxes,
+)
+from verifiers.notation import is_list, squeeze
 from verifiers.symbolic import UnparsedError, symbolic_equal
 from verifiers.verdict import Outcome, Verdict
 
@@ -23,6 +32,7 @@ Leaf = Callable[[str, str], bool]
 
 _LONGEST_RESPONSE = 200_000
 _LONGEST_SETTLED = 1000
+_MOST_COMPARED = 8
 
 
 class _NeedsSymbolicError(Exception):
@@ -40,7 +50,7 @@ class MathVerifier(TextVerifier):
     """Same number, tuple, set or expression, whatever the notation."""
 
     name: ClassVar[str] = "math"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     REASONS: ClassVar[tuple[str, ...]] = (
         "exact",
         "symbolic",
@@ -122,6 +132,8 @@ def _compare(response: str, expected: str, is_one_of: bool, found: Extraction, s
             together = last_boxes(response)
             if together and len(together) <= _LONGEST_SETTLED and same_answer(expected, together, leaf):
                 equal, answer, rule = True, together, "boxed_list"
+        elif equal and rule == "boxed" and not is_one_of and (together := _rivals(response, expected)):
+            equal, answer, rule = False, together, "boxed_list"
     except UnparsedError as unparsed:
         if unparsed.side == "gold":
             return _Finding(Outcome.UNVERIFIABLE, "gold_unparsed", answer, rule)
@@ -133,6 +145,14 @@ def _compare(response: str, expected: str, is_one_of: bool, found: Extraction, s
     return _Finding(Outcome.INCORRECT, "mismatch", answer, rule)
 
 
+def _rivals(response: str, expected: str) -> str | None:
+    """The boxes of the last line where they give several values of a kind ("x = 3 and x = 5") and one is asked for."""
+    values = rival_boxes(response)
+    if len(values) < 2 or sum(map(len, values)) > _LONGEST_SETTLED or is_list(expected):
+        return None
+    return None if all(_exactly_same(expected, value) for value in values) else ", ".join(values)
+
+
 def is_ambiguous(gold: str) -> bool:
     """Whether a reference solution boxes several answers apart from each other: one of them, or all of them?"""
     if "boxed" not in gold or len(boxed_values(gold)) < 2:
@@ -140,8 +160,15 @@ def is_ambiguous(gold: str) -> bool:
     last = explicit_answer(gold)
     if last is None or last[1] == "boxed_list":
         return False
+    return not _all_the_same(last[0], boxed_values(gold))
 
-    return not all(_exactly_same(last[0], value) for value in boxed_values(gold))
+
+def _all_the_same(first: str, others: list[str]) -> bool:
+    """Whether several boxes hold one answer. Long lists in many boxes would take too long and count as different."""
+    others = [other for other in others if squeeze(other) != squeeze(first)]
+    if len(others) > _MOST_COMPARED or sum(map(len, others)) > 2 * _LONGEST_SETTLED:
+        return False
+    return all(_exactly_same(first, other) for other in others)
 
 
 def _exactly_same(a: str, b: str) -> bool:
@@ -157,7 +184,7 @@ def reference(gold: str) -> str:
         found = explicit_answer(gold)
         if found and found[1] == "boxed_list":  # the same thing in two notations is one answer
             first, *others = boxed_values(gold)
-            return first if all(_exactly_same(first, other) for other in others) else found[0]
+            return first if _all_the_same(first, others) else found[0]
         if found:
             return found[0]
     return gold.strip()

@@ -57,7 +57,7 @@ def read_matrix(text: str) -> Matrix | None:
         return None
     if factor:
         factor = "-1" if factor == "-" else factor
-        rows = [tuple(f"({factor})({cell})" for cell in row) for row in rows]
+        rows = [tuple(rf"({factor}) \cdot ({cell})" for cell in row) for row in rows]
     if match["power"]:
         rows = list(zip(*rows, strict=True))
     return Matrix(tuple(rows), "matrix")

@@ -16,6 +16,7 @@ _CHARACTERS = {
     "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "′": "'", "，": ",", "：": ":", "；": ";",
     "（": "(", "）": ")", "％": "%", "＝": "=",
+    "…": r"\ldots ", **{chr(0x2460 + i): f"({i + 1})" for i in range(9)},
 }  # fmt: skip
 _TRANSLATE = str.maketrans(
     _CHARACTERS | {chr(0xFF10 + i): str(i) for i in range(10)} | {chr(c): None for c in range(9)}
@@ -46,6 +47,12 @@ _REWRITES = [
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}"), r"\\emptyset "),
     (re.compile(r"\\(?:dots|cdots|dotsc|dotsb)(?![A-Za-z])"), r"\\ldots "),
+    (  # 0.1666...
+        re.compile(r"(?<![\d.])(\d{0,40}\.\d{0,40}?)(\d\d?\d?|\d{6})\2+\s*(?:\.{3}|\\ldots)(?![\d.])"),
+        r"\1\\overline{\2}",
+    ),
+    (re.compile(r"^\s*(?:\\text\s*\{\s*)?(?i:negative|minus)\s*\}?\s*(?=\d|\\frac)"), "-"),
+    (re.compile(r"(?<=[\s(,+-])(?:inf|infty|infinity)(?=\s*[,)\]])"), r"\\infty "),
     (re.compile(r"(?<=\d)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}"), " "),
     (re.compile(r"(?<=\d)\s*\^\s*\{\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}"), " "),  # ordinals: 12th
     (re.compile(r"(?<=\d)\s*\^?\s*\\(?:text|mathrm|textsuperscript)\s*\{\s*(?:st|nd|rd|th)\s*\}"), " "),
@@ -53,6 +60,11 @@ _REWRITES = [
     (re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"\s+"), " "),
 ]
+_MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
+_MAGNITUDE = re.compile(
+    rf"(?<=[\d}}])(?P<space>[\s-]*)(?P<text>\\(?:text|mathrm|mbox|textbf|textrm)\s*\{{\s*)?"
+    rf"(?P<word>{'|'.join(_MAGNITUDES)}|dozen)s?(?![A-Za-z])(?(text)(?P<rest>[^{{}}]*)\}})"
+)
 _SIMPLE = re.compile(r" *[-+]?\d{1,30}(?:\.\d{1,30})?\.? *")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*){0,40})\}")
 _TEXT_COMMAND = re.compile(
@@ -75,6 +87,12 @@ _CONDITION = re.compile(r"\s*,?\s*\\(?:text|mbox)\s*\{\s*,?\s*(?:for|where|if|wi
 _PLAIN_CONDITION = re.compile(
     r"(?<=[\w)}\]])\s*,?\s+(?:for\s+(?:all|any|some|every|each)|where|when|provided that|such that)\b[^\n]*$"
 )
+_PLAIN_CASE = re.compile(
+    r"(?<=[\w)}\]])\s*,?\s+(?:if|for\s+(?:even|odd|positive|negative|\\?[A-Za-z](?![A-Za-z])))\b[^\n]*$"
+)
+_CASE_WORD = re.compile(r"(?<![A-Za-z\\])(if|when|whenever|for|otherwise|else)(?![A-Za-z])")
+_CASE_END = re.compile(r"[,;]\s*(?:and(?![A-Za-z])|or(?![A-Za-z]))?|(?<![A-Za-z\\])and(?![A-Za-z])")
+_LONGEST_CASES = 600
 _NAME = (
     r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|text\{[A-Za-z ]{1,30}\}|mathrm\{[A-Za-z ]{1,30}\}))"
     r"(?:_(?:\w|\{[^{}=]{1,20}\}))?'?(?:\(\s*[A-Za-z]\s*\))?"
@@ -138,7 +156,14 @@ def clean(text: str) -> str:
     text = _BOXED.sub(r"\1", text).strip() if "box" in text else text
     text = _WHOLLY_TEXT.sub(r"\1", text) if _WHOLLY_TEXT.fullmatch(text) else text
     text = text.rstrip(". ") if text.count(".") == 1 else text
-    return _inequality(_strip_trailing_condition(text))
+    return _inequality(_MAGNITUDE.sub(_as_power, text))
+
+
+def _as_power(match: re.Match[str]) -> str:
+    """``5 million`` is a number, not five of a unit."""
+    word, rest = match["word"], (match["rest"] or "").strip()
+    factor = "12" if word == "dozen" else f"10^{{{_MAGNITUDES[word]}}}"
+    return rf" \cdot {factor}" + (rf" \text{{ {rest}}}" if rest else "")
 
 
 def _inequality(text: str) -> str:
@@ -167,11 +192,40 @@ def is_list(text: str) -> bool:
     return "," in text or ";" in text or bool(_AND.search(text))
 
 
-def _strip_trailing_condition(text: str) -> str:
+def split_condition(text: str) -> tuple[str, str]:
+    """The text and the condition behind it ("for all n"); a function given case by case keeps its conditions."""
     if "\\begin" in text:  # its conditions are part of what is stated
-        return text
-    match = _CONDITION.search(text) or _PLAIN_CONDITION.search(text)
-    return text[: match.start()] if match and match.start() > 0 else text
+        return text, ""
+    match = _CONDITION.search(text) or _PLAIN_CONDITION.search(text) or _PLAIN_CASE.search(text)
+    if not match or match.start() == 0 or split_cases(text):
+        return text, ""
+    if match.re is _PLAIN_CASE and is_clearly_text(text[: match.start()]):  # a sentence
+        return text, ""
+    return text[: match.start()], match[0]
+
+
+def split_cases(text: str) -> list[tuple[str, str]]:
+    """(value, condition) of each part of "a if n is even, b if n is odd"; empty where that is not what it says."""
+    if len(text) > _LONGEST_CASES or "\\begin" in text:
+        return []
+    text = unwrap(text)
+    marks = list(_CASE_WORD.finditer(text))
+    if len(marks) < 2:
+        return []
+    cases, value = [], text[: marks[0].start()]
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        between = text[mark.end() : following.start() if following else len(text)]
+        condition, coming = between, ""
+        if following:
+            ends = list(_CASE_END.finditer(between))
+            if not ends and mark[1] != "otherwise":
+                return []
+            condition, coming = (between[: ends[-1].start()], between[ends[-1].end() :]) if ends else ("", between)
+        cases.append(
+            (value.strip(" ,;:"), "otherwise" if mark[1] in ("otherwise", "else") else condition.strip(" ,;.:"))
+        )
+        value = coming
+    return cases if all(value for value, _ in cases) and not value.strip() else []
 
 
 def unwrap(text: str) -> str:
@@ -191,6 +245,14 @@ def as_words(text: str) -> str | None:
     if not _WORDS.fullmatch(plain):
         return None
     return " ".join(plain.casefold().replace(".", "").split())
+
+
+def may_fold_case(gold: str, answer: str) -> bool:
+    """Whether capitals say nothing here: no letter in both cases, and they differ in names of constants at most."""
+    ours, theirs = (set(re.findall("[A-Za-z]", _COMMAND.sub(" ", text))) for text in (gold, answer))
+    if any(letter.swapcase() in letters for letters in (ours, theirs) for letter in letters):
+        return False
+    return all(letter.lower() in "ckn" for letter in ours if letter.swapcase() in theirs)
 
 
 def is_clearly_text(text: str) -> bool:

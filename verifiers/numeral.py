@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from verifiers.units import split_unit
+from verifiers.units import split_unit, units_contradict
 
 LONGEST = 900
 _MAX_DEPTH = 30
@@ -32,7 +32,9 @@ _TIMES_TEN = re.compile(
 )
 _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+)((?:\.\d+)?)")
 _MIXED = re.compile(r"([-+]?)\s*(\d{1,9})\s+(\d{1,9})\s*/\s*(\d{1,9})")
-_REPEATING = re.compile(r"(-?)\s*(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*(?:\{(\d{1,40})\}|(\d))")
+_REPEATING = re.compile(
+    r"(-?)\s*(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|dot)\s*(?:\{(\d{1,40})\}|(\d))|\((\d{1,40})\))"
+)
 _BASED = re.compile(
     r"(?:\(([0-9A-Za-z]+)\)|(?:\\(?:text|mathrm)\{)?([0-9A-Fa-f]*\d[0-9A-Fa-f]*|[0-9A-Z]*\d[0-9A-Z]*)\}?)\s*_\s*(?:\{\s*(?:\\text\{\s*)?(\w+)\s*\}{1,2}|(\d))"
 )
@@ -91,7 +93,7 @@ def read_based(text: str) -> Based | None:
     if not match:
         return None
     name = match[3] or match[4]
-    base = int(name) if name.isdigit() else _BASE_NAMES.get(name.casefold(), 0)
+    base = int(name) if name.isdecimal() else _BASE_NAMES.get(name.casefold(), 0)
     return Based((match[1] or match[2]).upper().lstrip("0") or "0", base) if 2 <= base <= 36 else None
 
 
@@ -100,7 +102,7 @@ class Colons(NamedTuple):
 
     parts: tuple[int, ...]
     is_clock: bool
-    """Whether the last part has two digits, as minutes and seconds have."""
+    """Whether all parts are what hours, minutes and seconds can be, the latter two with two digits."""
     unit: str | None
 
 
@@ -113,16 +115,17 @@ def read_colons(text: str) -> Colons | None:
     if not match:
         return None
     parts = [p.strip() for p in match[1].split(":")]
-    return Colons(tuple(int(p) for p in parts), len(parts[-1]) == 2, unit)
+    numbers = tuple(int(p) for p in parts)
+    is_clock = len(parts) < 4 and all(len(p) == 2 and int(p) < 60 for p in parts[1:]) and numbers[0] <= 24
+    return Colons(numbers, is_clock, unit)
 
 
 def same_colons(gold: Colons, answer: Colons) -> bool:
     """Equal clock times, or proportional ratios."""
-    known = {u for u in (gold.unit, answer.unit) if u not in (None, "?")}
     longer = max(gold.parts, answer.parts, key=len)
     if gold.is_clock and answer.is_clock and {len(gold.parts), len(answer.parts)} == {2, 3} and longer[2] == 0:
         return same_colons(gold._replace(parts=gold.parts[:2]), answer._replace(parts=answer.parts[:2]))
-    if len(known) > 1 or len(gold.parts) != len(answer.parts):
+    if units_contradict(gold.unit, answer.unit) or len(gold.parts) != len(answer.parts):
         return False
     if gold.is_clock or answer.is_clock:
         return _same_clock(gold, answer)
@@ -149,10 +152,9 @@ def _hours(clock: Colons) -> tuple[int, ...]:
 def same_number(gold: Numeral, answer: Numeral) -> bool:
     """Whether two numerals state the same number; units may be missing on one side but not contradict each other."""
     percent = "%" in (gold.unit, answer.unit)
-    known = {u for u in (gold.unit, answer.unit) if u not in (None, "?", "%")}
-    if len(known) > 1:
+    if units_contradict(gold.unit, answer.unit):
         return False
-    if answer.unit == "%" and gold.unit is None and abs(gold.value) < 1:  # 0.25 is 25 %, not 0.25 %
+    if answer.unit == "%" and gold.unit is None and abs(gold.value) <= 1:  # 0.25 is 25 %, not 0.25 %
         return gold.value == _scaled(answer)
     if _close(gold, answer):
         return True
@@ -197,11 +199,11 @@ def _mixed(text: str) -> Fraction | None:
 
 
 def _repeating(text: str) -> Fraction | None:
-    r"""``0.1\overline{6}`` is 1/6."""
+    r"""``0.1\overline{6}`` and ``0.1(6)`` are 1/6."""
     match = _REPEATING.fullmatch(text)
     if not match:
         return None
-    whole, fixed, period = match[2] or "0", match[3], match[4] or match[5]
+    whole, fixed, period = match[2] or "0", match[3], match[4] or match[5] or match[6]
     value = int(whole) + Fraction(int(fixed or "0"), 10 ** len(fixed))
     value += Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
     return -value if match[1] else value

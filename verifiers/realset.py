@@ -84,7 +84,26 @@ def read_real_set(text: str) -> RealSet | None:
             pieces += found
     except _NoSetError:
         return None
-    return RealSet(name, tuple(pieces)) if 0 < len(pieces) <= _MOST_PIECES else None
+    if len(pieces) > _MOST_PIECES or (not pieces and not _AND.search(body)):
+        return None
+    return RealSet(name, tuple(_merged(pieces)))
+
+
+def _merged(pieces: list[Interval]) -> list[Interval]:
+    """Without overlaps: [-2, 0] and [0, 2] are [-2, 2]. Pieces whose ends are no fixed numbers stay as they are."""
+    try:
+        ordered = sorted(pieces, key=lambda piece: (_position(piece.low), not piece.low_closed))
+        merged = ordered[:1]
+        for piece in ordered[1:]:
+            last = merged[-1]
+            reach, start = _position(last.high), _position(piece.low)
+            if start > reach or (start == reach and not (last.high_closed or piece.low_closed)):
+                merged.append(piece)
+            elif (_position(piece.high), piece.high_closed) > (reach, last.high_closed):
+                merged[-1] = last._replace(high=piece.high, high_closed=piece.high_closed)
+    except _NoSetError:
+        return pieces
+    return merged
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -181,14 +200,23 @@ def _inequalities(text: str, name: str) -> tuple[str, list[Interval]]:
         halves += [half] if half else []
         holes += [hole] if hole else []
     if name.startswith("|"):
-        if holes or len(halves := _joined(halves)) != 1:
+        if holes or len(halves := _joined(halves, both=False)) != 1:
             raise _NoSetError
         return name.strip("|"), _on_both_sides(halves[0])
     if holes and not halves:
         return name, _around(holes)
-    if holes:
+    pieces = _joined(halves, both=bool(_AND.search(text)))
+    for hole in holes:
+        pieces = [part for piece in pieces for part in _without(piece, hole)]
+    return name, pieces
+
+
+def _without(piece: Interval, hole: str) -> list[Interval]:
+    """The interval without a point of it: ``0 < x < 2, x \\ne 1``."""
+    place = _position(hole)
+    if not _position(piece.low) < place < _position(piece.high):
         raise _NoSetError
-    return name, _joined(halves)
+    return [piece._replace(high=hole, high_closed=False), piece._replace(low=hole, low_closed=False)]
 
 
 def _on_both_sides(size: Interval) -> list[Interval]:
@@ -234,15 +262,15 @@ def _is_bound(text: str, name: str) -> bool:
     return not re.search(rf"(?<![A-Za-z\\]){re.escape(name.strip())}(?![A-Za-z])", text)
 
 
-def _joined(halves: list[Interval]) -> list[Interval]:
-    """Two half-lines that overlap are meant as a bounded interval, others as alternatives."""
+def _joined(halves: list[Interval], both: bool) -> list[Interval]:
+    """Two half-lines that overlap are meant as a bounded interval, others as alternatives, unless "and" joins them."""
     if len(halves) != 2:
         return halves
     lower = next((h for h in halves if h.high == _INFINITY and h.low != "-" + _INFINITY), None)
     upper = next((h for h in halves if h.low == "-" + _INFINITY and h.high != _INFINITY), None)
     if lower and upper and _position(lower.low) < _position(upper.high):
         return [Interval(lower.low, lower.low_closed, upper.high, upper.high_closed)]
-    return halves
+    return [] if both and lower and upper else halves
 
 
 def same_real_set(gold: RealSet, answer: RealSet, same: Same) -> bool | None:

@@ -23,8 +23,15 @@ class SecondMathVerifier(TextVerifier):
     """math-verify says that response and reference agree."""
 
     name: ClassVar[str] = "second_math"
-    version: ClassVar[int] = 1
-    REASONS: ClassVar[tuple[str, ...]] = ("same", "mismatch", "no_answer", "gold_unparsed", *INFRASTRUCTURE_REASONS)
+    version: ClassVar[int] = 2
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "same",
+        "mismatch",
+        "no_answer",
+        "truncated",
+        "gold_unparsed",
+        *INFRASTRUCTURE_REASONS,
+    )
     PRELOAD: ClassVar[tuple[str, ...]] = ("math_verify",)
 
     def __init__(self, config: SecondMathConfig | None = None) -> None:
@@ -56,6 +63,8 @@ def _compare(task: VerifyTask) -> tuple[Outcome, str, str | None]:
     gold = parse(gold_text, parsing_timeout=None, raise_on_error=True)
     if not gold:
         return Outcome.UNVERIFIABLE, "gold_unparsed", None
+    if task.finish_reason == "length":
+        return Outcome.INCORRECT, "truncated", None
     answer = parse(task.response, parsing_timeout=None, raise_on_error=True)
     if not answer:
         return Outcome.INCORRECT, "no_answer", None

@@ -11,8 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from verifiers.notation import last_link
-from verifiers.units import numeric_core, units_contradict
+from verifiers.notation import last_link, may_fold_case
+from verifiers.units import numeric_core, units_contradict, without_unit_text
 
 _LONGEST = 2000
 _DEEPEST = 40
@@ -40,8 +40,6 @@ _DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(\\?[A-Za-z]+)\s*\}\s*\{\s*d\s*(\\?
 _PRIMES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*('{1,3})")
 _NO_CONSTANT = re.compile(r"(?<![A-Za-z\\])(?:[Ee](?=\s*_)|I(?![A-Za-z]))")
 _RENAMED = {"E": r"\Xi ", "e": r"\xi ", "I": r"\iota "}
-_UNIT_TEXT = re.compile(r"(?<=[\d})])\s*\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
-_COMMAND = re.compile(r"\\[A-Za-z]+")
 _FUNCTION_OF_NUMBER = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
 _DECIMAL_TOLERANCE = 1e-6
 _EXACT_TOLERANCE = 1e-18
@@ -66,7 +64,7 @@ class _Reading(NamedTuple):
     imaginary: bool
     r"""``i`` is :math:`\sqrt{-1}`; other symbols are then not known to be real."""
     fold_case: bool
-    """No text uses a letter in both cases, so ``C`` and ``c`` are the same constant."""
+    """No text uses a letter in both cases and only constants differ, so ``C`` and ``c`` are the same."""
 
 
 def symbolic_equal(gold: str, answer: str) -> bool:
@@ -87,13 +85,8 @@ def _read_together(gold: str, answer: str) -> _Reading:
         ln="\\ln" in gold + answer,
         degrees=r"\circ" in gold and r"\circ" in answer,
         imaginary=bool(_IMAGINARY.search(gold) or _IMAGINARY.search(answer)),
-        fold_case=not _mixes_case(gold) and not _mixes_case(answer),
+        fold_case=may_fold_case(gold, answer),
     )
-
-
-def _mixes_case(text: str) -> bool:
-    letters = set(re.findall("[A-Za-z]", _COMMAND.sub(" ", text)))
-    return any(letter.swapcase() in letters for letter in letters)
 
 
 def _equal(gold: Any, answer: Any) -> bool:
@@ -204,7 +197,7 @@ def _nesting(text: str) -> int:
 
 def _for_latex(text: str, reading: _Reading) -> str:
     """Rewrite what models write beside LaTeX into LaTeX that the parser reads as meant."""
-    text = _UNIT_TEXT.sub("", text)
+    text = without_unit_text(text)
     text = _BARE_FUNCTION.sub(r"\\\1 ", text)
     text = _SQRT_CALL.sub(r"\\sqrt{\1}", text)
     text = _EXP.sub(lambda m: f"e^{{{m[1] or m[2]}}}", text)

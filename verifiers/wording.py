@@ -48,6 +48,14 @@ _DATES = (
 )
 _LETTERS = re.compile(r"\(?[A-J]\)?(?:(?:\s*(?:,|;|&|\band\b)\s*|\s*)\(?[A-J]\)?){1,9}")
 
+_LABEL_RUN = re.compile(r"(?:\(\s*[1-9]\s*\)\s*(?:[,;]|and(?![A-Za-z]))?\s*){2,9}")
+_DIGIT_LIST = re.compile(r"[\[({\\]*\s*[1-9]\s*(?:(?:[,;]|,?\s*and)\s*[1-9]\s*){0,8}[\\\])}]*")
+_LABEL = re.compile(r"\(\s*([a-h]|[1-9]|i{1,3}|iv|vi{0,3})\s*\)")
+_LABEL_ROWS = (list("abcdefgh"), list("123456789"), ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii"])
+_NO_VALUE_START = re.compile(r"[*/^_!=)]|\\(?:cdot|times|div)(?![A-Za-z])|[-+]\s|[-+]?$")
+_NO_VALUE_END = re.compile(r"(?:[-+*/^=(]|\\(?:cdot|times|div|pm))\s*$")
+_LONGEST_LABELLED = 1000
+
 Date = tuple[int, int, int | None]
 
 
@@ -91,3 +99,30 @@ def choice_letters(text: str) -> tuple[str, bool] | None:
         return None
     letters = "".join(re.findall("[A-J]", text))
     return letters, letters != text.strip()
+
+
+def statement_numbers(text: str) -> list[str] | None:
+    """The numbers of the statements that ``(1)(3)`` names, in order; None for everything else."""
+    return sorted(re.findall(r"[1-9]", text)) if _LABEL_RUN.fullmatch(text.strip()) else None
+
+
+def digit_list(text: str) -> list[str] | None:
+    """The same of ``1, 3``, as an answer may write it."""
+    return sorted(re.findall(r"[1-9]", text)) if _DIGIT_LIST.fullmatch(text.strip()) else None
+
+
+def labelled_values(text: str) -> tuple[str, ...] | None:
+    """5 and 6 of ``(a) 5 (b) 6``; None for everything else, products of brackets among them."""
+    if len(text) > _LONGEST_LABELLED or not text.lstrip().startswith("("):
+        return None
+    marks = list(_LABEL.finditer(text))
+    row = next((row for row in _LABEL_ROWS if marks and row[0] == marks[0][1]), None)
+    if row is None or len(marks) < 2 or text[: marks[0].start()].strip():
+        return None
+    if [mark[1] for mark in marks] != row[: len(marks)]:
+        return None
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    values = [text[mark.end() : end].strip().rstrip(",;. ") for mark, end in zip(marks, ends, strict=True)]
+    if any(_NO_VALUE_START.match(v) or _NO_VALUE_END.search(v) or v.count("(") != v.count(")") for v in values):
+        return None
+    return tuple(values)
