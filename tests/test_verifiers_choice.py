@@ -19,6 +19,11 @@ from verifiers.regex import RegexVerifier
 
 CHOICE = ChoiceVerifier()
 CELLS = "Which organelle makes ATP?\nA. nucleus\nB. mitochondrion\nC. E. coli\nD. vacuole"
+CAPITAL = "What is the capital of France?\nA. London\nB. Berlin\nC. Paris\nD. Madrid"
+SUM = "What is 2+2?\nA. 3\nB. 4\nC. 5\nD. 6"
+NEGATED = "Which city is NOT in France?\nA. Paris\nB. Lyon\nC. Madrid\nD. Nice"
+GROUPS = "What does it carry?\nA) oxygen\nB) carbon dioxide\nC) both A and B\nD) none of the above"
+CHANGES = "What will the pressure do?\nA. increase\nB. decrease\nC. stay the same\nD. increase then decrease"
 NUMBERS = "How many? (A) 10 (B) -10 (C) 0.5 (D) 1/3 (E) None of these"
 C, W, U = Outcome.CORRECT, Outcome.INCORRECT, Outcome.UNVERIFIABLE
 
@@ -115,6 +120,207 @@ def test_verdict_and_reason(question: str, gold: str, response: str, outcome: Ou
     assert judged(response, gold, question) == (outcome, reason)
 
 
+def accepted_letters(response: str, question: str, letters: str = "ABCD") -> str:
+    return "".join(letter for letter in letters if judged(response, letter, question)[0] is C)
+
+
+@pytest.mark.parametrize(
+    ("response", "letters"),
+    [
+        ("Let me see:\n\nA. London - no, UK.\nB. Berlin - no.\nC. Paris - yes!\nD. Madrid - no, Spain.", "C"),
+        ("A. London is in England.\nB. Berlin is in Germany.\nC. Paris is the right one.\nD. Madrid is in Spain.", "C"),
+        ("A. London is in England.\nB. Berlin is in Germany.\nD. Madrid is in Spain.\n\nSo Paris is the capital.", "C"),
+        ("A) London: incorrect.\n\nB) Berlin: incorrect.\n\nTherefore the capital is Paris.", "C"),
+        ("A. London is in England. B. Berlin is in Germany. C. Paris could be. D. Madrid is in Spain.", ""),
+        ("A. London: yes\nC. Paris: yes", ""),
+        ("(A) London is not in France, so we can rule it out.", ""),
+        ("A. London is in England.\nThat leaves one.\n\nC", "C"),
+        ("A. London no\nB. Berlin no\nD. Madrid no\nC. Paris", "C"),
+        ("C. Paris\n\nA. London is in England.\nB. Berlin is in Germany.", "C"),
+        ("C) Paris - incorrect", ""),
+        ("(C) Paris is far away, so I exclude it.", ""),
+    ],
+)
+def test_walking_through_the_options_names_only_the_one_that_is_affirmed(response: str, letters: str) -> None:
+    assert accepted_letters(response, CAPITAL) == letters
+
+
+def test_what_is_affirmed_in_a_walk_says_nothing_where_the_question_asks_what_is_not_so() -> None:
+    assert accepted_letters("A. Paris - yes\nB. Lyon - no idea\nC. Madrid - no\nD. Nice - maybe", NEGATED) == ""
+    assert accepted_letters("The answer is C. A is correct, B is correct and D is correct.", NEGATED) == "C"
+
+
+@pytest.mark.parametrize(
+    ("question", "response", "letters"),
+    [
+        (SUM, r"\boxed{4 \text{ (C)}}", ""),
+        (SUM, r"\boxed{4 \text{ (B)}}", "B"),
+        (SUM, "The result is 4 (C).", ""),
+        (SUM, "2+2=4, option C", "C"),
+        (SUM, "The answer is 4, i.e. C", ""),
+        (SUM, "4 (C)", ""),
+        (SUM, "4 (B)", "B"),
+        (SUM, "B (4)", "B"),
+        (SUM, "B (5)", ""),
+        (CAPITAL, "The answer is Paris (B)", ""),
+        (CAPITAL, "The answer is Paris (C)", "C"),
+        (CAPITAL, "The answer is Paris, option B.", ""),
+        (CAPITAL, "The answer is Paris, which is option C.", "C"),
+        (CAPITAL, r"\boxed{\text{Paris (B)}}", ""),
+        (CAPITAL, "Paris (C)", "C"),
+        (CAPITAL, "Paris (B)", ""),
+        (CAPITAL, "C (not correct)", ""),
+        (CAPITAL, "C (or D)", ""),
+        (CAPITAL, "The answer is C) Paris or D) Madrid.", ""),
+        (CAPITAL, r"\boxed{C-D}", ""),
+        (CAPITAL, "(C)(D)", ""),
+        (CAPITAL, r"\boxed{(C)(D)}", ""),
+        (GROUPS, "The answer is C) both A and B", "C"),
+        (GROUPS, "The answer is C since both A and B are carried.", "C"),
+        # a sentence after the letter, about another option, unless in the question's words
+        (CAPITAL, "The answer is C. London is the capital of UK.", "C"),
+        (CAPITAL, "The answer is B. Paris is the capital of France.", ""),
+    ],
+)
+def test_a_letter_beside_a_text_has_to_be_its_own(question: str, response: str, letters: str) -> None:
+    assert accepted_letters(response, question) == letters
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "The answer is C, not A.",
+        "The answer is C not A.",
+        "The answer is (C), not (A).",
+        "The answer is C. Not A, because that is in England.",
+        "The answer is C, not London.",
+        "The correct answer is not A but C.",
+        "The answer is C) Paris, not A) London.",
+        "The answer is C, it can't be A or B",
+        "C, not A",
+    ],
+)
+def test_denying_one_option_does_not_deny_the_other(response: str) -> None:
+    assert accepted_letters(response, CAPITAL) == "C"
+    assert accepted_letters(response, "") == "C"
+
+
+def test_denied_texts_in_small_letters_are_seen_as_such() -> None:
+    assert accepted_letters("The answer is B, not nucleus.", CELLS) == "B"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "The answer could be C, though D is more likely.",
+        "Answer: C? No, D.",
+        "The answer is C? Hmm, actually D.",
+        "The answer is C.\nWait, I made a mistake. It should be D.",
+        "I first thought the answer is C, but it's actually D.",
+        "Many would say the answer is C. However, I believe D is correct.",
+        "If the answer is C, then the earth is flat.",
+        "The answer is C. On second thought, D is the answer.",
+        "The answer is C. Wait, no, it's Madrid.",
+        "The answer is Paris. Wait, no, it's Madrid.",
+        "The answer is C. Wait, that is wrong.",
+        "The answer is C. Sorry, I meant D.",
+        "The answer is C, or rather D.",
+        "The answer is not only C but also D.",
+        "\\boxed{C}\nWait, it should be D.",
+        "\\boxed{C}. Wait, it should be D.",
+        "C\n\nWait, I made a mistake. It should be D.",
+        "C. Paris\n\nActually, it is D.",
+        "Some say it's C.",
+        "Maybe C.",
+        "Is it C?",
+        "It is unlikely to be Paris.",
+        "So it might be Paris.",
+        "Paris is not the capital. So Madrid is the capital.",
+        '{"answer": "D", "other": "C"}',
+        '{"answer": ["C", "D"]}',
+    ],
+)
+def test_an_answer_that_is_doubted_or_changed_is_not_accepted(response: str) -> None:
+    assert "C" not in accepted_letters(response, CAPITAL)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("The answer is C.\nWait, I made a mistake. It should be D.", "several_answers"),
+        ("The answer is C. Hold on, let me think.", "several_answers"),
+        ("The answer is C. Wait, let me check. Yes, it is C.", "same_letter"),
+        ("The answer is D. Wait, no, the answer is C.", "same_letter"),
+    ],
+)
+def test_the_last_announcement_counts_and_other_changes_are_several_answers(response: str, reason: str) -> None:
+    assert judged(response, "C", CAPITAL)[1] == reason
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "It's C",
+        "It is C.",
+        "This is C.",
+        "Hence (C).",
+        "Thus, C.",
+        "So C.",
+        "Therefore, C.",
+        "Not A, not B, not D, therefore C",
+        "Thus the correct one is C.",
+        '{"answer": "C"}',
+        "{'answer': 'C'}",
+        '```json\n{"reason": "A is wrong", "answer": "C"}\n```',
+        "The answer is 'C'",
+        "'C'",
+        "[[C]]",
+        "Final: C",
+        "My choice: C",
+        "I'd say C",
+        "I'm going with C.",
+        "Between C and D, I choose C.",
+        "The capital of France is Paris.",
+        "London is in England and Berlin is in Germany. So it must be Paris.",
+        "【答案】C",
+        "因此选择C。",
+        "正解はCです。",
+        "정답은 C입니다.",
+        "La respuesta correcta es C.",
+        "La réponse correcte est C.",
+        "Die richtige Antwort ist C.",
+        "The answer is C. However, some say D.",
+        "The answer is (C), I am 90% confident; A is second.",
+        "The answer is (C). Option A is London, option B is Berlin.",
+        "The correct answer is C. If it was A, London would be in France.",
+    ],
+)
+def test_usual_ways_to_state_a_letter(response: str) -> None:
+    assert accepted_letters(response, CAPITAL) == "C"
+
+
+def test_a_conclusion_in_words_is_an_option_unless_denied() -> None:
+    assert accepted_letters("It will not increase; it will decrease.", CHANGES) == "B"
+    assert accepted_letters("It will increase then decrease.", CHANGES) == "D"
+    assert accepted_letters("It will not increase.", CHANGES) == ""
+    assert accepted_letters("It is A.", CAPITAL) == "A"
+    assert accepted_letters("It is A good question.", CAPITAL) == ""
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("Paris", (C, "same_text")),
+        ("Paris.", (C, "same_text")),
+        ("The answer is Paris. Wait, no, it's London.", (W, "several_answers")),
+        ("I thought the answer is Paris. Actually it's London.", (W, "no_answer")),
+        ("London", (W, "no_answer")),
+    ],
+)
+def test_a_text_without_a_question(response: str, expected: tuple[Outcome, str]) -> None:
+    assert judged(response, "Paris") == expected
+
+
 def test_a_response_cut_off_at_the_token_limit_is_truncated() -> None:
     verdict = CHOICE.verify(VerifyTask("x", r"\boxed{B}", "B", finish_reason="length"))
     assert (verdict.outcome, verdict.reason) == (W, "truncated")
@@ -192,6 +398,12 @@ def test_hostile_text_costs_no_time_and_raises_nothing() -> None:
         r"\text{",
         r"\boxed{",
         "mitochondrion or ",
+        "mitochondrion (B) ",
+        "So it is A. Wait, ",
+        "\nA. no\nB. ",
+        '"answer": "A", ',
+        "if the answer ",
+        "no, actually mitochondrion, ",
         "\x00",
         "\ud800",
         "[",

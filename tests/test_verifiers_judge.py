@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -304,3 +305,14 @@ def test_random_text_and_random_outputs_raise_nothing() -> None:
         config = JudgeConfig.model_validate({"part": draw.choice(["answer", "final", "whole"])})
         verdict = judged(lambda prompts: [text() for _ in prompts], text(), text(), config)
         assert verdict.outcome is not Outcome.CORRECT
+
+
+@pytest.mark.parametrize("part", ["answer", "final", "whole"])
+@pytest.mark.parametrize("unit", ["answer to ", "answer is ", r"\boxed{", "<answer>", "#### ", "$", "\u200b"])
+def test_a_very_long_response_costs_bounded_time(unit: str, part: str) -> None:
+    verifier = JudgeVerifier(JudgeConfig.model_validate({"part": part}))
+    task = VerifyTask("x", unit * (2_000_000 // len(unit)) + " so it is 7", "7", question=unit * 100_000)
+    start = time.process_time()
+    assert verifier.settle(task) is None
+    assert all(request.shown.endswith("7") for request in verifier.requests(task))
+    assert time.process_time() - start < 2

@@ -108,6 +108,8 @@ _SPEAKS_TO_GRADER = re.compile(
 )
 _CUT = "[... the beginning is left out ...]\n"
 _LONGEST_OUTPUT = 200_000
+_LONGEST_READ = 100_000
+"""Of a response or question: more is neither searched for an answer nor cleaned, so every row costs bounded time."""
 _UNIMPORTANT = re.compile(r"[\s$*`\\\x00-\x1f]+")  # "\frac" read as JSON has lost its backslash
 _BACKSLASH = re.compile(r'\\\\|\\(?!["/bfnrt]|u[0-9a-fA-F]{4})')
 
@@ -119,7 +121,7 @@ class JudgeVerifier(TextVerifier):
     """
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     REASONS: ClassVar[tuple[str, ...]] = (
         "judged_correct",
         "judged_incorrect",
@@ -199,14 +201,14 @@ class JudgeVerifier(TextVerifier):
         return Verdict(outcome, reason, extracted, rule, f"{self.name}@{self.version}", seconds, detail)
 
     def _shown(self, response: str) -> tuple[str, str]:
-        """The part of a response that the judge sees, and which part that is."""
+        """The part of a response that the judge sees, and which part that is. Of a very long one the end is read."""
         if self.config.part == "whole":
-            return response.strip(), "whole"
-        final = final_text(response)
+            return response[-_LONGEST_READ:].strip(), "whole"
+        final = final_text(response)[-_LONGEST_READ:]
         if self.config.part == "answer":
             marked = explicit_answer(final)
             if marked is None and not final.strip():
-                found = extract_answer(response)
+                found = extract_answer(response[-_LONGEST_READ:])
                 marked = (found.answer, found.rule) if found.answer and found.rule else None
             if marked is not None:
                 return marked
@@ -216,7 +218,7 @@ class JudgeVerifier(TextVerifier):
         key = str(self.config.seed).encode()
         content = "\0".join([task.question, task.gold, task.response, str(vote)])
         nonce = hmac.new(key, content.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:24]
-        question = _clean(task.question)[: self.config.max_question_chars]
+        question = _clean(task.question[: self.config.max_question_chars])[: self.config.max_question_chars]
         response = ("RESPONSE", shown.replace(nonce, ""))
         reference = ("REFERENCE", _clean(task.gold).replace(nonce, ""))
         blocks = [("QUESTION", question.replace(nonce, ""))] if question.strip() else []
