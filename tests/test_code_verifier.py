@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
 import shutil
 import textwrap
 import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +135,78 @@ def test_what_is_no_test_is_unusable(verifier: CodeVerifier, gold: str) -> None:
         parse_tests(gold)
     verdict = verifier.verify(VerifyTask("row", f"```python\n{SQUARE}\n```", gold))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNVERIFIABLE, "tests_unusable")
+
+
+def packed(value: Any) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
+
+
+def test_livecodebench_s_private_tests_are_read_and_never_unpickled_as_code() -> None:
+    rows = [{"input": "3", "output": "9", "testtype": "stdin"}]
+    more = [{"input": str(n), "output": str(n * n), "testtype": "stdin"} for n in range(20)]
+    for private in (packed(json.dumps(more)), json.dumps(more), more):
+        tests = parse_tests(json.dumps({"public_test_cases": json.dumps(rows), "private_test_cases": private}))
+        assert isinstance(tests, ScriptTests) and len(tests.inputs) == 21
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os._exit, (3,)
+
+    bomb = base64.b64encode(zlib.compress(bytes(600 * 2**20), 9)).decode()
+    broken = packed(json.dumps(more))[:40]
+    for private in (packed(Evil()), packed([1]), packed("no JSON"), bomb, broken, "nonsense", packed(["a", "b"])):
+        with pytest.raises(UnusableTestsError):
+            parse_tests(json.dumps({"public_test_cases": json.dumps(rows), "private_test_cases": private}))
+
+
+def test_sandbox_fusion_and_rllm_forms_are_read() -> None:
+    cell = {"input": {"stdin": "3\n"}, "output": {"stdout": "9\n"}}
+    assert parse_tests(json.dumps([cell])) == ScriptTests(["3\n"], ["9\n"], None)
+    assert isinstance(parse_tests(json.dumps({"functional": "assert f(1) == 2"})), AssertTests)
+
+
+@needs_bubblewrap
+def test_bare_text_of_apps_is_read_both_ways(verifier: CodeVerifier) -> None:
+    apps = {"inputs": [[5]], "outputs": ["101"], "fn_name": "f"}
+    for value, reason in (("'101'", "passed"), ("101", "passed"), ("'102'", "wrong_output")):
+        assert judge(verifier, f"def f(x): return {value}", apps).reason == reason
+    lines = {"inputs": ["5"], "outputs": ["101"], "fn_name": "f"}
+    assert judge(verifier, "def f(x): return '101'", lines).reason == "wrong_output"
+
+
+@needs_bubblewrap
+def test_a_detail_can_be_stored(verifier: CodeVerifier) -> None:
+    verdict = judge(verifier, "def f(x): raise ValueError('\\ud800')", {"test_list": ["assert f(1) == 2"]})
+    assert verdict.reason == "runtime_error" and (verdict.detail or "").encode("utf-8")
+
+
+@needs_bubblewrap
+def test_context_managers_slices_and_exception_classes_of_the_solution_work(verifier: CodeVerifier) -> None:
+    code = """
+        class Full(Exception): pass
+        def same(kind): return kind is Full
+        class Box:
+            def __enter__(self): return self
+            def __exit__(self, kind, error, trace): return True
+            def __getitem__(self, key): return [1, 2, 3][key]
+            def fail(self): raise Full
+    """
+    tests = """
+        with Box() as box:
+            assert box[1:] == [2, 3]
+        try:
+            with Box() as box:
+                box.fail()
+                assert False
+        except Full:
+            pass
+        assert same(Full)
+        with Box():
+            assert box[0] == {}
+    """
+    right, wrong = (textwrap.dedent(tests).format(value) for value in (1, 2))
+    assert judge(verifier, code, {"test_code": right}).reason == "passed"
+    assert judge(verifier, code, {"test_code": wrong}).reason == "wrong_output"
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------

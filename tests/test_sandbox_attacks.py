@@ -508,3 +508,61 @@ def test_many_threads_share_one_sandbox(verifier: CodeVerifier) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+UNCOUNTED = {
+    "shared anonymous memory": "import mmap\nmmap.mmap(-1, 1 << 20)",
+    "large socket buffers": """
+        import socket
+        socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 23)
+    """,
+    "another's priority": "import os\nos.setpriority(os.PRIO_PGRP, 0, 19)",
+    "a user's priority": "import os\nos.setpriority(os.PRIO_USER, os.getuid(), 19)",
+}
+
+
+@pytest.mark.parametrize("code", UNCOUNTED.values(), ids=UNCOUNTED)
+def test_what_no_limit_counts_is_refused(verifier: CodeVerifier, code: str) -> None:
+    assert "PermissionError" in failure(verifier, code)
+
+
+def failure(verifier: CodeVerifier, code: str) -> str:
+    detail = json.loads(judge(verifier, code, RIGHT).detail or "{}")
+    return str(detail.get("first_failure", {}).get("error"))
+
+
+def test_the_endless_device_is_empty(verifier: CodeVerifier) -> None:
+    assert output(verifier, "print(open('/dev/zero', 'rb').read(1 << 20))") == "b''"
+
+
+def test_nothing_of_an_earlier_solution_is_left_in_memory(verifier: CodeVerifier) -> None:
+    secret = "earlier" + "_solution" * 3
+    assert output(verifier, f"def {secret}():\n    return 1\nprint({secret}())") == "1"
+    thief = """
+        import ctypes, re
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # dumpable again: else it may not read itself
+        word, found = ('earlier' + '_solu' + 'tion' * 1).encode(), 0
+        with open('/proc/self/maps') as maps, open('/proc/self/mem', 'rb', 0) as memory:
+            for line in maps:
+                start, end = (int(part, 16) for part in line.split()[0].split('-'))
+                if 'rw' in line and end - start < 1 << 28:
+                    memory.seek(start)
+                    try:
+                        found += len(re.findall(word + b'(?:_solution){2}', memory.read(end - start)))
+                    except OSError:
+                        pass
+        print(found)
+    """
+    assert output(verifier, thief) == "0"
+
+
+def test_ordinary_ways_of_a_program_work(verifier: CodeVerifier) -> None:
+    code = """
+        import asyncio, gc, resource
+        async def wait():
+            await asyncio.sleep(0)
+        asyncio.run(wait())
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 26, resource.RLIM_INFINITY))
+        print(gc.isenabled(), len(str(10**9999)), __file__)
+    """
+    assert output(verifier, code) == "True 10000 solution.py"

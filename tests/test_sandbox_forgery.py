@@ -223,3 +223,154 @@ def test_values_without_a_plain_form_are_wrong(verifier: CodeVerifier) -> None:
         rejects(verifier, f"def add(x, y): {body}")
     deep = "def add(x, y):\n    value = []\n    for _ in range(10**5): value = [value]\n    return value"
     rejects(verifier, deep)
+
+
+def incorrect(verifier: CodeVerifier, code: str, test_code: str, **fields: str) -> None:
+    verdict = judge(verifier, code, {"test_code": textwrap.dedent(test_code), **fields})
+    assert verdict.outcome is Outcome.INCORRECT, (code, verdict)
+
+
+def test_builtins_in_the_tests_are_never_the_solution_s_to_define(verifier: CodeVerifier) -> None:
+    loop = "for i in range(5):\n    assert f(i) == i * i"
+    pairs = "for i, (x, y) in enumerate(zip([4, 6], [1, 1])):\n    assert f(x, 6) == y, i"
+    sets = "assert set(similar(((3, 4), (5, 4)))) == set((4,))"
+    for code, tests in (
+        ("def range(*a): return []", loop),
+        ("from math import gcd as f\ndef zip(*a): return []", pairs),
+        ("from math import dist as similar\ndef set(x): return 0", sets),
+        ("def sum(x): return 0\ndef range(*a): return []", "for i in range(3):\n    assert sum([i, 1]) == i + 1"),
+        ("def range(*a): return [1]", "for i in range(3):\n    assert gcd(i, 6) == 1"),
+        ("def range(*a): return []", "for i in range(3):\n    assert sum([i, 1]) == i + 1"),
+    ):
+        incorrect(verifier, code, tests)
+    incorrect(verifier, "def zip(*a): return []\ndef f(*a): return 0", pairs, entry_point="f")
+    assert judge(verifier, "def f(i): return i * i", {"test_code": loop}).reason == "passed"
+    own = "def sum(x): return x[0] + x[1]"
+    assert judge(verifier, own, {"test_code": "for i in range(3):\n    assert sum([i, 1]) == i + 1"}).reason == "passed"
+
+
+def test_an_exit_is_no_pass(verifier: CodeVerifier) -> None:
+    for code in ("from sys import exit as f", "from os import _exit as f", "f = SystemExit", "f = exit"):
+        incorrect(verifier, code, "for x in (0, 1):\n    assert f(x) == x + 1")
+    incorrect(verifier, "def f(x): return x", "import sys\nr = f(0)\nsys.exit(r)\nassert r == 1")
+    last = {"test_code": "for x in (0, 1):\n    assert f(x) == x\nexit()"}
+    assert judge(verifier, "def f(x): return x", last).reason == "passed"
+    assert judge(verifier, "def f(x): return 1", last).reason == "wrong_output"
+
+
+UNIT = """
+import unittest
+class T(unittest.TestCase):
+    def test_f(self): self.assertEqual(f(2), 4)
+"""
+
+
+def test_unittest_failures_count_however_it_is_run(verifier: CodeVerifier) -> None:
+    load = "suite = unittest.defaultTestLoader.loadTestsFromTestCase(T)\n"
+    for run in (
+        "unittest.main(argv=[''], exit=False)",
+        "unittest.main()",
+        load + "unittest.TextTestRunner().run(suite)",
+        load + "suite.run(unittest.TestResult())",
+        load + "import sys\nsys.exit(not unittest.TextTestRunner().run(suite).wasSuccessful())",
+        "",
+    ):
+        incorrect(verifier, "def f(x): return x + 1", UNIT + run)
+        incorrect(verifier, "x = 1", UNIT + run)
+        assert judge(verifier, "def f(x): return x * x", {"test_code": UNIT + run}).reason == "passed", run
+
+
+def test_tests_that_nobody_calls_are_run(verifier: CodeVerifier) -> None:
+    plain = """
+        s = Stack()
+        class TestStack:
+            def setup_method(self): self.stack = Stack()
+            def test_push(self):
+                self.stack.push(1)
+                assert self.stack.top() == 1
+    """
+    word = "# like unittest\ns = Stack()\ndef test_a():\n    t = Stack()\n    t.push(1)\n    assert t.top() == 1"
+    case = """
+        import unittest
+        s = Stack()
+        class T(unittest.TestCase):
+            def test_push(self):
+                s.push(1)
+                self.assertEqual(s.top(), 1)
+    """
+    later = "s = Stack()\nasync def test_a():\n    t = Stack()\n    t.push(1)\n    assert t.top() == 1"
+    code = "class Stack:\n    def push(self, x): self.x = x\n    def top(self): return self.x"
+    for tests in (plain, word, case, later):
+        assert judge(verifier, code, {"test_code": textwrap.dedent(tests)}).reason == "passed", tests
+        incorrect(verifier, code + " + 1", tests)
+    incorrect(verifier, "def f(x): return []", "for x in f(3):\n    assert x == 3")
+    awaited = {"test_code": "async def test_a():\n    assert await f(2) == 4"}
+    assert judge(verifier, "async def f(x): return x * x", awaited).reason == "passed"
+    assert judge(verifier, "async def f(x): return x", awaited).outcome is Outcome.INCORRECT
+
+
+def test_the_truth_of_an_object_is_its_own(verifier: CodeVerifier) -> None:
+    false, true = {"test_list": ["assert not f(3)"]}, {"test_list": ["assert f(3)"]}
+    for body, not_f, yes_f in (
+        ("return object()", False, True),
+        ("import re; return re.match('a', 'a')", False, True),
+        ("return type('T', (), {'__bool__': lambda self: False})()", True, False),
+        ("return type('T', (), {'__bool__': lambda self: 1 / 0})()", False, False),
+        ("return type('T', (), {'__bool__': lambda self: 2})()", False, False),
+    ):
+        code = f"def f(x): {body}"
+        assert (judge(verifier, code, false).reason == "passed") is not_f, body
+        assert (judge(verifier, code, true).reason == "passed") is yes_f, body
+
+
+def test_two_keys_that_json_cannot_tell_apart_are_no_answer(verifier: CodeVerifier) -> None:
+    gold = {"inputs": ["1"], "outputs": ['{"1": "right"}'], "fn_name": "f"}
+    assert judge(verifier, "def f(x): return {1: 'wrong', '1': 'right'}", gold).reason == "wrong_output"
+    assert judge(verifier, "def f(x): return {1: 'right'}", gold).reason == "passed"
+
+
+def test_numbers_that_cannot_be_compared_are_wrong_output(verifier: CodeVerifier) -> None:
+    for number in ("sNaN", "NaN", "1e999999999", "-Infinity", "1e99999999999999999999", "sNaN123"):
+        for expected in ("9.5", "NaN1x", "7"):
+            gold = {"inputs": [""], "outputs": [expected], "float_tolerance": 1e-6}
+            assert judge(verifier, f"print({number!r})", gold).reason == "wrong_output", number
+    decimals = {"test_code": "for x in (1, 2):\n    assert int(f(x)) == x"}
+    assert judge(verifier, "def f(x): return Decimal('1e999999999')", decimals).outcome is Outcome.INCORRECT
+    own = "from decimal import Decimal\ndef f(x): return Decimal('1e999999999')"
+    assert judge(verifier, own, decimals).outcome is Outcome.INCORRECT
+
+
+def test_a_wrong_program_cannot_make_the_tests_unusable(verifier: CodeVerifier) -> None:
+    for code, tests in (
+        ("f = int", "r = f([1])\nassert r == 2"),
+        ("class f(Exception): pass", "r = f(1)\nassert g(r) == 2"),
+        ("class E(Exception): pass\ndef f(x): return E", "r = f(1)\nassert f(r) == 2"),
+        ("f = ImportError", "raise f(1)"),
+        ("f = SyntaxError", "raise f(1)"),
+        ("from operator import truediv as f", "r = f(1, 0)\nassert r == 2"),
+        ("class L:\n    def __getattr__(self, name): return L()\nf = L()", "r = f + 1\nassert r == 2"),
+        (
+            "class L:\n    def sort(self, key): pass\ndef f(x): return L()",
+            "r = f(1)\nr.sort(key=lambda x: x)\nassert r == [1]",
+        ),
+        ("class L:\n    def __getitem__(self, key): return 0\ndef f(x): return L()", "r = f(1)\nassert r[1:] == [1]"),
+        ("x = 1", "r = f(1)\nassert r == 2"),
+        ("def f(x): raise ImportError('no module', name='math')", "import math\nassert f(1) + 0 == math.inf"),
+    ):
+        incorrect(verifier, code, tests)
+
+
+def test_a_context_manager_of_the_solution_s_swallows_nothing(verifier: CodeVerifier) -> None:
+    code = """
+        class A:
+            def __enter__(self): return self
+            def __exit__(self, *about): return True
+            def get(self): BODY
+        def f(): return A()
+    """
+    for body in ("return 1", "raise ValueError", "return 'x'"):
+        incorrect(
+            verifier,
+            textwrap.dedent(code).replace("BODY", body),
+            "with f() as a:\n    assert a.get() + 0 == 2",
+        )

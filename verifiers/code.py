@@ -130,7 +130,8 @@ def _num_tests(tests: CodeTests) -> int:
 
 
 def _detail(**fields: object) -> str:
-    return json.dumps(fields, ensure_ascii=False)
+    """JSON that can be stored: a program's text may hold half of a surrogate pair, which UTF-8 has no form for."""
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
 
 
 def _summary(results: list[CaseResult], num_tests: int) -> str:

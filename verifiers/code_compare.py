@@ -44,17 +44,20 @@ def _same_line(got: str, expected: str, tolerance: float) -> bool:
 
 
 def _decimals(line: str) -> list[Decimal] | None:
+    """None where a token is no number; a signalling NaN, which cannot even be compared, is none."""
     try:
-        return [Decimal(token) for token in line.split()]
+        numbers = [Decimal(token) for token in line.split()]
     except InvalidOperation:
         return None
+    return None if any(number.is_snan() for number in numbers) else numbers
 
 
 def _is_close(got: Decimal, expected: Decimal, tolerance: float) -> bool:
     """Only where the expected number is written as one that is not an integer."""
     if not expected.is_finite() or not got.is_finite() or expected.as_tuple().exponent == 0:
         return False
-    return math.isclose(float(got), float(expected), rel_tol=tolerance, abs_tol=tolerance)
+    mine, theirs = float(got), float(expected)
+    return math.isfinite(mine) and math.isclose(mine, theirs, rel_tol=tolerance, abs_tol=tolerance)
 
 
 def same_value(got: Any, expected: Any, json_like: bool = False, tolerance: float = 0.0) -> bool:
@@ -70,11 +73,13 @@ def same_value(got: Any, expected: Any, json_like: bool = False, tolerance: floa
 
 
 def is_true(tree: Any) -> bool:
-    """The truth value of the value of a tree."""
+    """The truth value of the value of a tree; ``{"u": …}`` stands for one without plain form and holds just that."""
     if not isinstance(tree, dict):
         return bool(tree)
     try:
         tag, content = next(iter(tree.items()))
+        if tag == "u":
+            return content is True
         return bool(values.decode(tree) if tag in (*_NUMBERS, "r", "td") else content)
     except (*_NO_VALUE, StopIteration):
         return False
@@ -104,7 +109,10 @@ class _Comparison:
         return bool(content == theirs)
 
     def _pairs(self, pairs: list[list[Any]]) -> dict[str, Any]:
-        return {self._key(key, in_dict=True): value for key, value in pairs}
+        found = {self._key(key, in_dict=True): value for key, value in pairs}
+        if len(found) != len(pairs):  # 1 and "1" where JSON is expected: one of the values would go unseen
+            raise values.NotPlainError("two equal keys")
+        return found
 
     def _parts(self, tree: Any) -> tuple[str, Any]:
         """The kind of a value and its content; kinds that may be equal in Python have one name."""
@@ -148,12 +156,12 @@ class _Comparison:
         kind, content = self._parts(tree)
         if kind == "number":
             text = _number_key(content)
-            return f"str:{content}" if self._json_like and in_dict and not isinstance(content, bool) else text
+            return f"str:{str(content)!r}" if self._json_like and in_dict and not isinstance(content, bool) else text
         if kind in ("list", "tuple", "deque"):
             return f"{kind}:[{','.join(self._key(item, depth=depth + 1) for item in content)}]"
         if kind == "set":
             return f"set:[{','.join(sorted(self._key(item, depth=depth + 1) for item in content))}]"
-        return f"{kind}:{content}" if kind == "str" else f"{kind}:{content!r}"
+        return f"{kind}:{content!r}"
 
 
 def _number_key(number: Any) -> str:

@@ -191,8 +191,8 @@ class _Answers:
             reply = None
         if isinstance(reply, dict) and "v" in reply:
             return _Answer(reply["v"], None, _shown(reply["v"]))
-        if isinstance(reply, dict) and "u" in reply:
-            return _Answer({"u": None}, None, f"({reply['u']})")
+        if isinstance(reply, dict) and "u" in reply and isinstance(reply.get("b"), bool):
+            return _Answer({"u": reply["b"]}, None, f"({reply['u']})")
         self.ended = True
         reason, error = _failure(self._head)
         if isinstance(reply, dict) and isinstance(reply.get("e"), dict) and reason in (None, "runtime_error"):
@@ -325,6 +325,8 @@ class _Pair:
         report = self._ask({**head, "tests": sources})
         if report["status"] == "passed":
             return None, ""
+        if report["status"] == "died":
+            raise UnusableTestsError(report["error"])
         result = self._judge(report, "")
         return result.reason, result.error
 
@@ -363,7 +365,8 @@ class _Pair:
         frame = self._tester.receive(_GRACE_S)
         if frame is None:
             self.is_over = True
-            return {"status": "unusable", "error": "the tests ended their own process"}
+            # in a test it may have been a value of the solution's that took its memory
+            return {"status": "died", "error": "the tests' own process ended before the tests did"}
         return frame.head
 
     def _note_end(self) -> None:

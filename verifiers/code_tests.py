@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
 import json
+import pickletools
+import zlib
 from typing import Any, NamedTuple
 
 from verifiers.sandbox.inside import values
@@ -12,6 +16,8 @@ _SUITES = ("public_tests", "private_tests", "generated_tests")
 _WRAPPERS = ("tests", "input_output", "test_cases", "unit_tests", "public_test_cases")
 _NAMES = ("fn_name", "func_name", "function_name", "entry_point")
 _LONGEST_NAME = 200
+_LARGEST_PACKED, _LARGEST_UNPACKED = 128 * 2**20, 512 * 2**20
+_PLAIN_OPCODES = ("PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP")
 
 
 class UnusableTestsError(ValueError):
@@ -85,6 +91,10 @@ def _read(data: Any, around: dict[str, Any]) -> CodeTests:
         return _from_asserts(data["test_list"], about)
     if any(suite in data for suite in _SUITES):
         return _from_suites(data, about)
+    if isinstance(data.get("functional"), str):
+        return _from_code(data["functional"], about)
+    if "private_test_cases" in data:
+        return _from_rows(_rows(data.get("public_test_cases")) + _rows(data["private_test_cases"]), about)
     for wrapper in _WRAPPERS:
         if wrapper in data:
             return _read(data[wrapper], about)
@@ -104,6 +114,45 @@ def _from_suites(data: dict[str, Any], about: dict[str, Any]) -> CodeTests:
         inputs += tests.get("input", [])
         outputs += tests.get("output", [])
     return _from_columns(inputs, outputs, about)
+
+
+def _rows(packed: Any) -> list[Any]:
+    """LiveCodeBench's test cases: rows, or JSON of them, or (the private ones) that as a pickle, zlib'd, in base64."""
+    if not isinstance(packed, str):
+        return list(packed or [])
+    if not packed.lstrip().startswith("["):
+        packed = _unpacked(packed)
+    try:
+        rows = json.loads(packed)
+    except ValueError:
+        raise UnusableTestsError("test cases that are not JSON") from None
+    if not isinstance(rows, list):
+        raise UnusableTestsError("test cases that are no list")
+    return rows
+
+
+def _unpacked(packed: str) -> str:
+    """The one string in a pickle. Read by its opcodes, for to load a pickle is to run what it says."""
+    if len(packed) > _LARGEST_PACKED:
+        raise UnusableTestsError("private_test_cases are too large")
+    try:
+        inflater = zlib.decompressobj()
+        data = inflater.decompress(base64.b64decode(packed, validate=True), _LARGEST_UNPACKED)
+        if inflater.unconsumed_tail or not inflater.eof:
+            raise UnusableTestsError("private_test_cases are too large or cut off")
+        texts = []
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"):
+                texts.append(argument)
+            elif opcode.name not in _PLAIN_OPCODES:
+                raise UnusableTestsError(f"private_test_cases are a pickle of more than a text ({opcode.name})")
+    except (ValueError, binascii.Error, zlib.error) as error:
+        if isinstance(error, UnusableTestsError):
+            raise
+        raise UnusableTestsError(f"private_test_cases cannot be unpacked: {error}") from None
+    if len(texts) != 1:
+        raise UnusableTestsError("private_test_cases are not a pickle of one text")
+    return str(texts[0])
 
 
 def _from_rows(rows: list[Any], about: dict[str, Any]) -> CodeTests:
@@ -149,11 +198,14 @@ def _from_columns(inputs: Any, outputs: Any, about: dict[str, Any]) -> CodeTests
     if name is None:
         return ScriptTests([_text(item) for item in inputs], [_text(item) for item in outputs], _tolerance(about))
     arguments = [_arguments(item) for item in inputs]
-    return FunctionTests(name, arguments, [_expected(item) for item in outputs], _tolerance(about))
+    expected = [_expected(item, isinstance(given, list)) for given, item in zip(inputs, outputs)]
+    return FunctionTests(name, arguments, expected, _tolerance(about))
 
 
 def _text(item: Any) -> str:
-    """Standard input or output; APPS has lists of lines in places."""
+    """Standard input or output; APPS has lists of lines in places, SandboxFusion names the stream."""
+    if isinstance(item, dict) and len(item) == 1:
+        item = item.get("stdin", item.get("stdout", item))
     if isinstance(item, list):
         return "\n".join(_text(line) for line in item)
     return item if isinstance(item, str) else json.dumps(item)
@@ -175,13 +227,18 @@ def _arguments(item: Any) -> list[Any]:
         raise UnusableTestsError(f"arguments that are not JSON: {item[:80]!r}") from None
 
 
-def _expected(item: Any) -> list[Any]:
-    """The trees of the values of which one is expected. APPS wraps values in a list of one, not everywhere."""
+def _expected(item: Any, is_plain: bool) -> list[Any]:
+    """The trees of the values of which one is expected.
+
+    APPS wraps values in a list of one, not everywhere. ``is_plain``: the arguments are values and no JSON text (APPS);
+    the output may be either then, so "101" is the number or the text.
+    """
     if isinstance(item, str):
         try:
-            return [tree(json.loads(item))]
+            read = tree(json.loads(item))
         except ValueError:
             return [tree(item)]
+        return [read, tree(item)] if is_plain else [read]
     if isinstance(item, list) and len(item) == 1:
         return [tree(item), tree(item[0])]
     return [tree(item)]

@@ -64,7 +64,14 @@ def _boot_code(folder: str) -> str:
 
 
 def _interpreter(folder: str) -> list[str]:
-    return [sys.executable, "-s", "-P", "-B", "-c", _boot_code(folder)]
+    return [_executable(), "-s", "-P", "-B", "-c", _boot_code(folder)]
+
+
+def _executable() -> str:
+    """The interpreter by a name that is there inside: a link from elsewhere is not."""
+    path = Path(sys.executable)
+    seen = ("/usr", "/bin", *prefixes())
+    return str(path if any(path.is_relative_to(prefix) for prefix in seen) else path.resolve())
 
 
 def unconfined() -> Command:
@@ -74,9 +81,11 @@ def unconfined() -> Command:
 
 def prefixes() -> list[str]:
     """Folders outside of /usr that the interpreter needs."""
-    executable = Path(sys.executable)
-    real = executable.resolve()
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), executable.parent.parent, real.parent.parent]
+    wanted = [Path(sys.prefix), Path(sys.base_prefix)]
+    if Path.home().resolve() in [path.resolve() for path in wanted]:
+        raise SandboxUnavailableError(
+            "this Python is installed into a home folder itself, which would have to be shown"
+        )
     found: list[Path] = []
     for path in sorted({path.resolve() for path in wanted} | set(wanted), key=lambda path: len(path.parts)):
         if path == Path("/") or path.is_relative_to("/usr") or any(path.is_relative_to(other) for other in found):
@@ -108,7 +117,22 @@ def confined(userns: bool, tmp_bytes: int) -> Command:
     arguments += ["--perms", "1777", "--size", half, "--tmpfs", "/tmp"]
     for prefix in prefixes():
         arguments += [*_folders_above(prefix), "--ro-bind", prefix, prefix]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", half, "--tmpfs", "/dev/shm"]
+    # What is mapped from /dev/zero stays in memory without being any process's: a zero-length one has to do.
+    arguments += [
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--dev-bind",
+        "/dev/null",
+        "/dev/zero",
+        "--perms",
+        "1777",
+        "--size",
+        half,
+        "--tmpfs",
+        "/dev/shm",
+    ]
     arguments += [*_folders_above(f"{_MOUNTED}/inside"), "--ro-bind", str(INSIDE), f"{_MOUNTED}/inside"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
     arguments += ["--chdir", "/tmp", "--", *_interpreter(_MOUNTED)]

@@ -139,16 +139,18 @@ _REFUSED: dict[str, tuple[int | None, int]] = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
 }
-# Harmless on the caller itself (argument 0), a way to starve the supervisor (same user) on others.
-_ONLY_ON_ITSELF: dict[str, tuple[int, tuple[int, int]]] = {
-    "prlimit64": (0, (302, 261)),
-    "sched_setaffinity": (0, (203, 122)),
-    "sched_setscheduler": (0, (144, 119)),
-    "sched_setparam": (0, (142, 118)),
-    "sched_setattr": (0, (314, 274)),
-    "setpriority": (1, (141, 140)),
-    "ioprio_set": (1, (251, 30)),
+# Harmless on the caller itself, a way to starve the supervisor (same user) on others: what each argument must be.
+_ONLY_ON_ITSELF: dict[str, tuple[dict[int, int], tuple[int, int]]] = {
+    "prlimit64": ({0: 0}, (302, 261)),
+    "sched_setaffinity": ({0: 0}, (203, 122)),
+    "sched_setscheduler": ({0: 0}, (144, 119)),
+    "sched_setparam": ({0: 0}, (142, 118)),
+    "sched_setattr": ({0: 0}, (314, 274)),
+    "setpriority": ({0: 0, 1: 0}, (141, 140)),  # of a process, not of a group or a user
+    "ioprio_set": ({0: 1, 1: 0}, (251, 30)),
 }
+_MMAP, _SHARED_AND_ANONYMOUS = (9, 222), 0x21  # memory that stays when no process maps it
+_SETSOCKOPT, _SOL_SOCKET, _BUFFER_SIZES = (54, 208), 1, (7, 8, 32, 33)  # memory of the kernel's, in no process's size
 _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (41, 198), (53, 199)
 _FAMILIES = (
     1,
@@ -156,7 +158,7 @@ _FAMILIES = (
     10,
 )  # unix, inet, inet6: the others (vsock, netlink, alg) are not all confined by the network namespace
 _ARCHITECTURES = {"x86_64": (0xC000_003E, 0), "aarch64": (0xC000_00B7, 1)}
-_LOAD, _EQUAL, _SET, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+_LOAD, _EQUAL, _SET, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 _ALLOW, _EPERM, _ENOSYS, _EAFNOSUPPORT = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x0005_0061
 
 
@@ -178,9 +180,18 @@ def _filter(architecture: int, column: int) -> bytes:
         refused = numbers[column]
         if refused is not None and refused >= 0:
             parts += [_rule(_EQUAL, refused, 0, 1), _rule(_RETURN, _EPERM)]
-    for index, calls in _ONLY_ON_ITSELF.values():
-        parts += [_rule(_EQUAL, calls[column], 0, 4), _argument(index)]
-        parts += [_rule(_EQUAL, 0, 1, 0), _rule(_RETURN, _EPERM), number]
+    for wanted, calls in _ONLY_ON_ITSELF.values():
+        parts.append(_rule(_EQUAL, calls[column], 0, 3 * len(wanted) + 1))
+        for index, value in wanted.items():
+            parts += [_argument(index), _rule(_EQUAL, value, 1, 0), _rule(_RETURN, _EPERM)]
+        parts.append(number)
+    parts += [_rule(_EQUAL, _MMAP[column], 0, 5), _argument(3), _rule(_AND, _SHARED_AND_ANONYMOUS)]
+    parts += [_rule(_EQUAL, _SHARED_AND_ANONYMOUS, 0, 1), _rule(_RETURN, _EPERM), number]
+    last = len(_BUFFER_SIZES) - 1
+    parts += [_rule(_EQUAL, _SETSOCKOPT[column], 0, last + 6), _argument(1)]
+    parts += [_rule(_EQUAL, _SOL_SOCKET, 0, last + 3), _argument(2)]
+    parts += [_rule(_EQUAL, option, last - i, int(i == last)) for i, option in enumerate(_BUFFER_SIZES)]
+    parts += [_rule(_RETURN, _EPERM), number]
     parts += [_rule(_EQUAL, _CLONE3[column], 0, 1), _rule(_RETURN, _ENOSYS)]  # its flags are out of a filter's sight
     parts += [_rule(_EQUAL, _CLONE[column], 0, 4), _argument(0)]
     parts += [_rule(_SET, _ALL_NEW, 0, 1), _rule(_RETURN, _EPERM), number]

@@ -6,6 +6,7 @@ Everything here shares its process with hostile code once ``exec`` has begun: wh
 from __future__ import annotations
 
 import atexit
+import gc
 import operator
 import os
 import random
@@ -99,11 +100,14 @@ def prepare_module() -> types.ModuleType:
     random.seed(0)  # every test starts from here: the same solution gets the same verdict again
     sys.argv = ["solution.py"]
     sys.setrecursionlimit(50_000)
+    sys.set_int_max_str_digits(50_000)  # as LiveCodeBench's grader
+    vars(made)["__file__"] = "solution.py"
     return made
 
 
 def enter(prepared: types.ModuleType, name: str) -> dict[str, Any]:
     """Make ``prepared`` the module ``name`` of this process; its namespace."""
+    gc.enable()  # off in the process that this one was forked from
     prepared.__name__ = name
     sys.modules[name] = prepared
     return vars(prepared)
@@ -168,7 +172,7 @@ def run_calls(
             try:
                 reply = {"v": values.Encoder().encode(value)}
             except values.NotPlainError as error:
-                reply = {"u": str(error)}
+                reply = {"u": str(error), "b": bool(value)}
             _write(result, reply)
     except MemoryError:
         os._exit(EXIT_MEMORY)
@@ -235,7 +239,7 @@ class Server:
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["op"] == "names":
-            return {"names": {name: self._named(name) for name in request["names"] if name in self._namespace}}
+            return {"names": {name: self._named(name) for name in request["names"] if self._is_own(name)}}
         arguments = [self._decode(tree) for tree in request["args"]]
         keywords = {name: self._decode(tree) for name, tree in request.get("kwargs", [])}
         value = _OPERATIONS[request["op"]](*arguments, **keywords)
@@ -255,16 +259,14 @@ class Server:
                     changed.append([key, after])
         return changed
 
+    def _is_own(self, name: str) -> bool:
+        """Whether the solution itself has given the name a value (the preamble's are not its own)."""
+        if name not in self._namespace:
+            return False
+        return name not in self._ambient or self._ambient[name] is not self._namespace[name]
+
     def _named(self, name: str) -> dict[str, Any]:
-        value = self._namespace[name]
-        if name in self._ambient and self._ambient[name] is value:
-            return {"ambient": True}
-        if isinstance(value, types.ModuleType):
-            return {"module": value.__name__}
-        origin = getattr(value, "__module__", None)
-        if isinstance(origin, str) and origin in values.MODULES and hasattr(value, "__qualname__"):
-            return {"member": [origin, value.__qualname__]}
-        return {"v": self._encode(value)}
+        return {"v": self._encode(self._namespace[name])}
 
     def _encode(self, value: Any) -> Any:
         return values.Encoder(self._handle).encode(value)
@@ -287,6 +289,15 @@ class Server:
         return {"h": [number, kind, str(name)[:100]]}
 
 
+def _awaited(value: Any) -> Any:
+    import asyncio  # not before a test wants it: it is slow to import
+
+    async def wait() -> Any:
+        return await value
+
+    return asyncio.run(wait())
+
+
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
     "get": getattr,
@@ -294,6 +305,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "item": lambda owner, key: owner[key],
     "setitem": operator.setitem,
     "delitem": operator.delitem,
+    "await": _awaited,
     "iter": iter,
     "next": next,
     "len": len,

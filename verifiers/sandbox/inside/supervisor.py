@@ -117,7 +117,7 @@ class Supervisor:
         self._confined = confined
         self._code: types.CodeType | None = None
         self._limits = _NO_LIMITS
-        self._base_pages = 0
+        self._base_pages = _resident_pages(os.getpid())  # before a solution has a say in it
         self._cpu_limit = (-1, -1)
         self._folders = folders
         self._states = self._look()
@@ -154,7 +154,6 @@ class Supervisor:
         for name in frame.head.get("preload", []):
             with contextlib.suppress(ImportError):
                 __import__(name)
-        self._base_pages = _resident_pages(os.getpid())
         wire.send(self._channel, reply)
 
     def _set_limits(self) -> None:
@@ -438,4 +437,6 @@ def _ended(status: int, verdict: str | None, seconds: float, clean: bool) -> End
 
 def prepare_stack() -> None:
     """Room for deep recursion in C code (a cached recursive function), as contest judges give it."""
-    program.clamp(resource.RLIMIT_STACK, _STACK_BYTES, _STACK_BYTES)
+    most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    wanted = _STACK_BYTES if most == resource.RLIM_INFINITY else min(_STACK_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_STACK, (wanted, most))  # solutions that raise it themselves name the hard limit

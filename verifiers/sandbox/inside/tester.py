@@ -5,27 +5,32 @@ ask over a socket. What comes back is plain data. The rules that keep a solution
 
 - A stand-in compared with plain data is unequal; it has no order and no arithmetic with plain data. What the solution's
   classes say about equality counts only between two of its own objects.
-- A name that Python, the standard library's modules or the tests themselves define is theirs. The solution's definition
-  is used only where the tests name nothing else of the solution's (a function called ``sum``), or as entry point.
-- Tests have passed when their last line was reached without an exception, and the solution's process was still there.
+- Which names are the solution's is decided from the tests alone: the entry point, and what they use, do not define and
+  Python does not have. Only where there is none of these, one name of Python's is the solution's (a function ``sum``).
+- Tests have passed when their last line was reached without an exception, at least one check was made after the
+  solution had been asked, and the solution's process was still there. An exit is no pass.
+- Tests that cannot be run are told from a failing solution by what the tests say, never by what the solution does.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import decimal
+import fractions
 import importlib
 import os
 import socket
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from verifiers.sandbox.inside import program, values, wire
+from verifiers.sandbox.inside import program, suites, values, wire
 
-_AMBIENT_MODULES = frozenset((*values.MODULES, "os", "numpy", "np"))
+_AMBIENT_MODULES = frozenset((*values.MODULES, "os", "numpy", "np", "pytest", "unittest", "asyncio", "threading"))
+_AMBIENT_MODULES |= {"inspect", "io", "pathlib", "tempfile", "contextlib", "dataclasses", "enum", "warnings", "types"}
 _LONGEST = 600
 
 
@@ -98,6 +103,18 @@ class Remote:
     def __repr__(self) -> str:
         return str(self._r[0].ask("repr", self))
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from ()
+        return self._r[0].ask("await", self)
+
+    def __enter__(self) -> Any:
+        return self.__getattr__("__enter__")()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        plain = kind if kind is not None and kind.__name__ in values.EXCEPTIONS else None
+        self.__getattr__("__exit__")(plain, None, None)
+        # it swallows nothing: that could be an assert, or have kept one from being reached
+
     def __hash__(self) -> int:
         return hash((id(self._r[0]), self._r[1]))
 
@@ -145,8 +162,13 @@ class Solution:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._known: dict[int, Any] = {}
+        self._numbers: dict[type, int] = {}
         self.num_asked = 0
         self.gone = False
+        self.subjects: set[int] = set()
+        """Numbers of what the tests themselves name."""
+        self.has_classes = False
+        """Whether the tests name a class of the solution's: what they hand its methods is then their affair, too."""
 
     def hello(self) -> None:
         """Raises what importing the solution raised, if anything."""
@@ -155,7 +177,7 @@ class Solution:
             raise self._exception(failure)
 
     def names(self, wanted: list[str]) -> dict[str, dict[str, Any]]:
-        """What the solution says of these names: those that it defines."""
+        """The solution's values of these names: those that it defines."""
         self._send({"op": "names", "names": wanted})
         found = self._field(self._receive(), "names")
         if not isinstance(found, dict) or not all(isinstance(about, dict) for about in found.values()):
@@ -182,14 +204,17 @@ class Solution:
     ) -> Any:
         """Call ``target`` there; arguments that it changed are changed here, too."""
         sent = args if target is None else (target, *args)
+        is_tests_doing = target is not None and (self.has_classes or target._r[1] in self.subjects)
+        try:
+            trees = [self._encode(value) for value in sent]
+            named = [[name, self._encode(value)] for name, value in kwargs.items()]
+        except CannotSendError as error:
+            if is_tests_doing:
+                raise
+            self.num_asked += 1  # the tests would not do this with what they expect here
+            raise SolutionError(str(error)) from None
         self.num_asked += 1
-        self._send(
-            {
-                "op": operation,
-                "args": [self._encode(value) for value in sent],
-                "kwargs": [[name, self._encode(value)] for name, value in kwargs.items()],
-            }
-        )
+        self._send({"op": operation, "args": trees, "kwargs": named})
         reply = self._receive()
         if "e" in reply:
             raise self._exception(reply["e"])
@@ -224,12 +249,16 @@ class Solution:
     def _encode(self, value: Any) -> Any:
         try:
             return values.Encoder(self._handle).encode(value)
-        except values.NotPlainError as error:
-            raise CannotSendError(str(error)) from None
+        except values.NotPlainError as error:  # too deep or too large: the solution's own values may be in it
+            raise (SolutionError if self.num_asked else CannotSendError)(str(error)) from None
 
     def _handle(self, value: object) -> dict[str, Any]:
         if isinstance(value, Remote):
             return {"h": [value._r[1]]}
+        if isinstance(value, type) and value in self._numbers:
+            return {"h": [self._numbers[value]]}
+        if isinstance(value, BaseException) and hasattr(value, "from_solution"):
+            raise SolutionError("the tests hand the solution an exception of its own")
         raise CannotSendError(f"the tests hand the solution a {type(value).__name__}")
 
     def decode(self, tree: Any) -> Any:
@@ -250,8 +279,9 @@ class Solution:
 
     def _made(self, number: int, kind: str, name: str) -> Any:
         if kind.startswith("exception "):
-            base = _builtin_exception(kind.partition(" ")[2])
-            return type(name, (base,), {})
+            made = type(name, (_builtin_exception(kind.partition(" ")[2]),), {})
+            self._numbers[made] = number
+            return made
         return Remote(self, number, kind, name)
 
     def _exception(self, about: Any) -> BaseException:
@@ -304,30 +334,6 @@ def _merged(old: Any, new: Any) -> Any:
     return new
 
 
-class _Recorder(ast.NodeTransformer):
-    """Makes each ``assert`` count itself and, for ``assert A == B``, keep what A and B were."""
-
-    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
-        line = ast.Constant(node.lineno)
-        test = node.test
-        simple = isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)
-        body: list[ast.stmt] = [ast.Expr(_call("_verifier_assert", [line]))]
-        if simple:
-            assert isinstance(test, ast.Compare)
-            names = ("_verifier_got", "_verifier_expected")
-            for name, value in zip(names, (test.left, test.comparators[0])):
-                body.append(ast.Assign([ast.Name(name, ast.Store())], value))
-            sides: list[ast.expr] = [ast.Name(name, ast.Load()) for name in names]
-            body.append(ast.Expr(_call("_verifier_sides", sides)))
-            node.test = ast.Compare(sides[0], [ast.Eq()], [sides[1]])
-        body.append(node)
-        return [ast.copy_location(statement, node) for statement in body]
-
-
-def _call(name: str, arguments: list[ast.expr]) -> ast.Call:
-    return ast.Call(ast.Name(name, ast.Load()), arguments, [])
-
-
 class Tester:
     """Runs one solution's tests on request of the host and reports each."""
 
@@ -336,8 +342,12 @@ class Tester:
         self._solution = Solution(link)
         self._namespace: dict[str, Any] = {}
         self._line = 0
-        self._num_asserts = 0
+        self._num_asserts = self._num_passed = 0
         self._sides: tuple[Any, ...] = ()
+        self._begun: set[int] = set()
+        self._cases: suites.Cases | None = None
+        self._imported: set[str] = set()
+        self._subjects: set[str] = set()
         self._has_values = False
         """Whether the tests use plain values of the solution's: what goes wrong may then be its fault unasked."""
 
@@ -357,51 +367,92 @@ class Tester:
         sys.modules["__main__"] = made
         self._namespace = vars(made)
         self._namespace["_verifier_assert"] = self._count_assert
+        self._namespace["_verifier_passed"] = self._count_passed
         self._namespace["_verifier_sides"] = self._keep_sides
-        self._solution.hello()
+        self._namespace["_verifier_begun"] = self._begun.add
         helpers = _helpers(head["prompt"], head["entry_point"])
-        sources = [head["prompt"] and ast.unparse(helpers), head["setup"], *head["tests"]]
-        self._bind(sources, head["entry_point"])
+        sources = [ast.unparse(helpers), head["setup"], *head["tests"]]
+        try:
+            trees = ast.Module([node for source in sources for node in ast.parse(source).body], [])
+            self._imported = suites.imported(trees)
+            if "unittest" in self._imported:
+                self._cases = suites.Cases(self._count_passed)
+            self._subjects, ambient = _subjects(sources, trees, head["entry_point"])
+        except SyntaxError as error:
+            raise CannotSendError(f"the tests do not compile: {error}") from None
+        self._namespace.update(ambient)
+        self._solution.hello()
+        self._bind(head["entry_point"])
         exec(compile(helpers, "<prompt>", "exec"), self._namespace)
         self._exec(head["setup"])
 
-    def _bind(self, sources: list[str], entry_point: str | None) -> None:
-        """Give the tests' free names that the solution defines their stand-ins."""
-        used = _names("\n".join(source for source in sources if source) + f"\n{entry_point or ''}")
-        said = self._solution.names(sorted(used))
-        own = {name for name, about in said.items() if "v" in about}
-        plainly_own = {name for name in own if not _is_ambient(name)}
-        for name in used:
-            if name in plainly_own or (name in own and (name == entry_point or not plainly_own)):
-                value = self._namespace[name] = self._solution.decode(said[name].get("v"))
-                self._has_values = self._has_values or not isinstance(value, Remote | type)
-            else:
-                found = _trusted(name, said.get(name, {}))
-                if found is not None:
-                    self._namespace[name] = found
+    def _bind(self, entry_point: str | None) -> None:
+        """Give the tests' names of the solution's their stand-ins."""
+        said = self._solution.names(sorted(self._subjects))
+        self._solution.has_classes = any(name[:1].isupper() for name in self._subjects)
+        for name in self._subjects:
+            if "v" in said.get(name, {}):
+                value = self._namespace[name] = self._solution.decode(said[name]["v"])
+                if isinstance(value, Remote):
+                    self._solution.subjects.add(value._r[1])
+                else:
+                    self._has_values = True
+            elif _is_ambient(name):  # Python's own of that name must not take its place
+                error = SolutionError(f"name {name!r} is not defined")
+                error.__dict__["from_solution"] = f"NameError: {error}"
+                raise error
 
     def _exec(self, source: str) -> None:
-        tree = ast.fix_missing_locations(_Recorder().visit(ast.parse(source)))
-        exec(compile(tree, "<tests>", "exec", dont_inherit=True), self._namespace)
+        recorder = suites.Recorder(self._subjects)
+        tree = ast.fix_missing_locations(recorder.visit(suites.without_exit(ast.parse(source))))
+        try:
+            code = compile(tree, "<tests>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            raise CannotSendError(f"the tests do not compile: {error}") from None
+        exec(code, self._namespace)
 
     def _test(self, head: dict[str, Any]) -> None:
         source = head["test"]
-        self._line, self._sides, self._num_asserts = 0, (), 0
-        asked = self._solution.num_asked
-        before = set(self._namespace)
-        self._exec(source)
-        for name in [n for n in self._namespace if n.startswith("test_") and n not in before]:
-            function = self._namespace[name]  # test functions that nobody calls, as pytest finds them
-            if isinstance(function, types.FunctionType) and not _calls(source, name):
-                function()
-        if not self._num_asserts and self._solution.num_asked == asked:
-            raise CannotSendError("the tests assert nothing and never ask the solution")
+        self._line, self._sides, self._num_asserts, self._num_passed = 0, (), 0, 0
+        self._begun.clear()
+        before = dict(self._namespace)
+        try:
+            self._exec(source)
+        except SystemExit:
+            if self._cases is None or not self._cases.num_run + (self._cases.failure is not None):
+                raise
+        new = {name: value for name, value in self._namespace.items() if before.get(name, _NOTHING) is not value}
+        if self._cases is not None:
+            self._cases.run_left(new)
+        try:
+            suites.run_functions(new, self._begun, source, self._cases)
+        except suites.NotRunnableError as error:
+            raise CannotSendError(str(error)) from None
         if self._solution.gone:
             raise SolutionGoneError
+        if self._cases is not None and self._cases.failure is not None:
+            failure, self._cases.failure = self._cases.failure, None
+            raise failure
+        if not self._num_passed:
+            if self._num_asserts and self._subjects and self._subjects.isdisjoint(suites.names(ast.parse(source))):
+                return  # one of several tests, and one that would hold for every solution
+            never_asked = self._num_asserts > 0 and not self._solution.num_asked
+            if not self._subjects or never_asked or not self._has_checks(source):
+                raise CannotSendError("the tests assert nothing of the solution, or never ask it")
+            raise AssertionError("no check of the tests was reached")
+
+    def _has_checks(self, source: str) -> bool:
+        recorder = suites.Recorder(self._subjects)
+        recorder.visit(ast.parse(source))
+        return recorder.num_checks > 0
 
     def _count_assert(self, line: int) -> None:
         self._line, self._sides = line, ()
         self._num_asserts += 1
+
+    def _count_passed(self, names_subject: bool = False) -> None:
+        """A check has been made; it counts where the solution had a part in it."""
+        self._num_passed += bool(names_subject or self._solution.num_asked or self._has_values)
 
     def _keep_sides(self, *sides: Any) -> None:
         self._sides = sides
@@ -409,8 +460,13 @@ class Tester:
     def _guarded(self, body: Callable[[dict[str, Any]], None], head: dict[str, Any]) -> dict[str, Any]:
         try:
             body(head)
-        except SystemExit as end:  # unittest.main() ends so
-            return {"event": "tests", "status": "wrong", "error": "exit"} if end.code else _PASSED
+        except SystemExit:
+            return {
+                "event": "tests",
+                "status": "wrong",
+                "line": self._line,
+                "error": "the tests exited before their end",
+            }
         except SolutionGoneError:
             return {"event": "tests", "status": "gone"}
         except CannotSendError as error:
@@ -424,15 +480,25 @@ class Tester:
         from_solution = getattr(error, "from_solution", None)
         if from_solution is not None:
             return {**report, "status": "raised", "error": from_solution}
-        untouched = not self._solution.num_asked and not self._has_values and not isinstance(error, NameError)
-        if isinstance(error, ImportError | SyntaxError) or (untouched and not self._num_asserts):
+        if self._is_tests_own(error):
             return {**report, "status": "unusable"}
         if isinstance(error, AssertionError):
             report["sides"] = [_shown(side) for side in self._sides]
             return {**report, "status": "wrong"}
         return {**report, "status": "raised"}
 
+    def _is_tests_own(self, error: BaseException) -> bool:
+        """Whether the solution had no part in what went wrong."""
+        if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] in self._imported:
+            return True
+        if not self._subjects:
+            return True
+        if self._solution.num_asked or self._has_values or self._num_asserts or isinstance(error, NameError):
+            return False
+        return "Remote" not in str(error)  # as in: 'Remote' object does not support …
 
+
+_NOTHING = object()
 _PASSED = {"event": "tests", "status": "passed"}
 
 
@@ -443,38 +509,39 @@ def _shown(value: Any) -> str:
         return "(cannot be shown)"
 
 
-def _names(source: str) -> set[str]:
-    tree = ast.parse(source)
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-
-
-def _calls(source: str, name: str) -> bool:
-    return any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
-        for node in ast.walk(ast.parse(source))
-    ) or "unittest" in source or "pytest.main" in source  # fmt: skip
-
-
-_AMBIENT = program.preamble()
+_AMBIENT = {**program.preamble(), "Decimal": decimal.Decimal, "Fraction": fractions.Fraction}
 
 
 def _is_ambient(name: str) -> bool:
-    return hasattr(builtins, name) or name in _AMBIENT_MODULES or name in _AMBIENT
+    return hasattr(builtins, name) or name in _AMBIENT
 
 
-def _trusted(name: str, about: dict[str, Any]) -> Any:
-    """The standard library's own object for a name that the tests use and may not have imported themselves."""
-    if hasattr(builtins, name):
-        return None
-    if name in _AMBIENT:
-        return _AMBIENT[name]
-    module = about.get("module", name if name in _AMBIENT_MODULES and about else None)
-    if isinstance(module, str) and module in _AMBIENT_MODULES:
-        return importlib.import_module("numpy" if module == "np" else module)
-    member = about.get("member")
-    if isinstance(member, list) and len(member) == 2 and member[0] in values.MODULES:
-        return getattr(importlib.import_module(member[0]), str(member[1]), None)
-    return None
+def _subjects(sources: list[str], tree: ast.Module, entry_point: str | None) -> tuple[set[str], dict[str, Any]]:
+    """The names that the solution is to define, and the standard library's that the tests may not have imported."""
+    free = suites.free_names(sources)
+    called = suites.called(tree)
+    modules = {name for name in free if _is_module(name) and name not in called}
+    subjects = {name for name in free - modules if not _is_ambient(name) or (name in called and _is_module(name))}
+    if entry_point is not None:
+        subjects |= suites.names(ast.parse(entry_point))
+    elif not subjects:
+        within, sides = suites.asserted(tree)
+        ours = {name for name in free & within if not hasattr(builtins, name)}
+        for candidates in (ours, free & sides, free & called):
+            if len(candidates) == 1:
+                subjects = candidates
+                break
+    ambient = {name: _AMBIENT[name] for name in free if name in _AMBIENT and not hasattr(builtins, name)}
+    for name in modules:
+        try:
+            ambient[name] = importlib.import_module("numpy" if name == "np" else name)
+        except ImportError:
+            subjects.add(name)
+    return subjects, {name: value for name, value in ambient.items() if name not in subjects}
+
+
+def _is_module(name: str) -> bool:
+    return isinstance(_AMBIENT[name], types.ModuleType) if name in _AMBIENT else name in _AMBIENT_MODULES
 
 
 def _helpers(prompt: str, entry_point: str | None) -> ast.Module:
@@ -492,7 +559,7 @@ def _helpers(prompt: str, entry_point: str | None) -> ast.Module:
 def _is_stub(node: ast.stmt, entry_point: str | None) -> bool:
     if not isinstance(node, ast.FunctionDef | ast.ClassDef):
         return not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign)
-    if entry_point is not None and node.name in _names(entry_point):
+    if entry_point is not None and node.name in suites.names(ast.parse(entry_point)):
         return True
     return all(
         isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))

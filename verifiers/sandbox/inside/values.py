@@ -18,6 +18,8 @@ from typing import Any
 _DEEPEST = 150
 _MOST_NODES = 1_000_000
 _EXACT = 2**53
+_LARGEST_EXPONENT = 100_000
+"""Of a decimal number: ``int(Decimal('1e999999999'))`` would keep whoever does it busy."""
 TYPES = ("int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes", "complex", "object")
 EXCEPTIONS: tuple[str, ...] = tuple(
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)
@@ -88,6 +90,8 @@ class Encoder:
             return {"td": [value.days, value.seconds, value.microseconds]}
         if kind in _DAY and getattr(value, "tzinfo", None) is None:
             return {kind.__name__: value.isoformat()}
+        if kind is slice:
+            return {"sl": [self.encode(part, depth + 1) for part in (value.start, value.stop, value.step)]}
         if value is Ellipsis or value is NotImplemented:
             return {"x": repr(value)}
         if isinstance(value, type) and value.__module__ == "builtins" and value.__name__ in (*TYPES, *EXCEPTIONS):
@@ -153,13 +157,14 @@ _ITEMS: dict[str, Callable[[list[Any]], Any]] = {
     "z": frozenset,
     "q": deque,
     "c": lambda parts: complex(*parts),
+    "sl": lambda parts: slice(*parts),
 }
 _ATOMS: dict[str, Callable[[Any], Any]] = {
     "i": lambda text: int(text, 16),
     "f": float,
     "b": lambda text: text.encode("latin-1"),
     "y": lambda text: bytearray(text.encode("latin-1")),
-    "D": Decimal,
+    "D": lambda text: _decimal(text),
     "F": lambda parts: Fraction(*(int(p, 16) for p in parts)),
     "r": lambda parts: range(*(int(p, 16) for p in parts)),
     "td": lambda parts: datetime.timedelta(*parts),
@@ -169,6 +174,13 @@ _ATOMS: dict[str, Callable[[Any], Any]] = {
     "x": {"Ellipsis": Ellipsis, "NotImplemented": NotImplemented}.__getitem__,
     "T": lambda name: _named_type(name),
 }
+
+
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if number.is_snan() or (number.is_finite() and abs(number.adjusted()) > _LARGEST_EXPONENT):
+        raise ValueError("a decimal that cannot be computed with")
+    return number
 
 
 def _named_type(name: str) -> type:
