@@ -527,14 +527,16 @@ def test_beside_adapters_in_float32_frozen_weights_take_no_more_memory_than_they
 def test_bfloat16_trains_in_float32_and_saves_in_bfloat16(
     tiny_model: str, examples: list[Encoded], tmp_path: Path
 ) -> None:
-    # A step of 1e-5 is below bfloat16's resolution of most weights: trained in bfloat16 alone hardly any moves.
+    # A step of 1e-5 is below bfloat16's resolution of most weights: trained in bfloat16 alone hardly any moves. The
+    # base knows these texts too well to fall far; terse writes them another way.
+    student = str(Path(tiny_model).parent / "terse")
     fall = {}
     for dtype in ("bfloat16", "float32"):
-        chosen = config(tiny_model, epochs=40, learning_rate=1e-5, dtype=dtype, schedule="constant", warmup_ratio=0)
+        chosen = config(student, epochs=40, learning_rate=1e-5, dtype=dtype, schedule="constant", warmup_ratio=0)
         history = train(chosen, examples[:16], tmp_path / dtype, seed=0).history
         fall[dtype] = history[0]["loss"] - history[-1]["loss"]
     assert {w.dtype for w in weights(tmp_path / "bfloat16").values()} == {torch.bfloat16}
-    assert fall["float32"] > 0.1
+    assert fall["float32"] > 1
     assert fall["bfloat16"] > 0.7 * fall["float32"]
 
 
