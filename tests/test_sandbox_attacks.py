@@ -179,9 +179,15 @@ def test_a_server_on_the_host_is_out_of_reach(verifier: CodeVerifier) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         statement = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), timeout=0.5)"
-        assert refusal(verifier, statement) == "ConnectionRefusedError"
+        assert refusal(verifier, statement) == "OSError"
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def test_there_is_no_loopback_device_over_which_tcp_could_fill_memory(verifier: CodeVerifier) -> None:
+    statement = "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); socket.create_connection(s.getsockname())"
+    assert refusal(verifier, statement) == "OSError"
+    assert refusal(verifier, "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)") == "done"
 
 
 def test_an_abstract_socket_of_the_host_is_out_of_reach(verifier: CodeVerifier) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from verifiers.base import INFRASTRUCTURE_REASONS, VerifyTask, error_verdict
 from verifiers.code_extract import Program, extract_program
-from verifiers.code_runner import RUNNERS, CaseResult, CompilerDiedError
+from verifiers.code_runner import RUNNERS, CaseResult
 from verifiers.code_tests import AssertTests, CodeTests, ScriptTests, UnusableTestsError, parse_tests
 from verifiers.config import CodeConfig
 from verifiers.sandbox import SandboxFailedError
@@ -113,9 +113,6 @@ class CodeVerifier:
                     if result.reason != "passed" and not self._config.all_tests:
                         break
                 return results
-            except CompilerDiedError as error:
-                if attempt == _ATTEMPTS:  # twice: it is the program
-                    return [CaseResult("runtime_error", error=str(error))]
             except SandboxFailedError:
                 if attempt == _ATTEMPTS:
                     raise

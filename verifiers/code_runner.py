@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import select
 import signal
 import socket
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from verifiers import code_asserts, code_compare
 from verifiers.code_tests import AssertTests, CodeTests, FunctionTests, ScriptTests, UnusableTestsError
 from verifiers.config import CodeConfig
-from verifiers.sandbox import Cell, Job, Sandbox, SandboxFailedError
+from verifiers.sandbox import Cell, Job, Sandbox, SandboxFailedError, TesterChannel, streams
 from verifiers.sandbox.inside import values, wire
 from verifiers.sandbox.inside.supervisor import Limits
 
@@ -22,11 +24,12 @@ _MIB = 2**20
 _ADDRESS_SLACK = 2048 * _MIB
 _FILE_BYTES = 32 * _MIB
 _PROCESSES = 64
-_FILES = 128
-_COMPILE_LIMIT_S = 30.0
+_FILES = 64
+_STDERR_BYTES = 4096
 _GRACE_S = 10.0
 _WALL_FACTOR = 3
 _LONGEST_SHOWN = 1000
+_OUT_OF_MEMORY = "MemoryError"
 _REASONS = {"time": "time_limit", "memory": "memory_limit", "output": "output_limit"}
 
 
@@ -64,10 +67,6 @@ class _SyntaxFailedError(Exception):
     """The program does not compile."""
 
 
-class CompilerDiedError(SandboxFailedError):
-    """The process ended while it compiled the program."""
-
-
 class _OutOfTimeError(Exception):
     """The limit for all tests together has passed."""
 
@@ -85,8 +84,9 @@ class PythonRunner:
 
     def run(self, code: str, tests: CodeTests) -> Iterator[CaseResult]:
         """See ``Runner``."""
-        with self._sandbox.job() as job:
-            session = _Session(job, code, self._config, _output_bytes(tests), _preload(code))
+        text = code.encode("utf-8", "surrogatepass")
+        with self._sandbox.job() as job, streams.Program(text) as program:
+            session = _Session(job, program, self._config, _output_bytes(tests), _preload(code))
             try:
                 if isinstance(tests, ScriptTests):
                     yield from self._scripts(session, tests)
@@ -105,9 +105,9 @@ class PythonRunner:
 
     def _scripts(self, session: _Session, tests: ScriptTests) -> Iterator[CaseResult]:
         for text, expected in zip(tests.inputs, tests.outputs):
-            report = session.ask({"op": "script"}, text.encode("utf-8", "surrogatepass"))
-            got = report.body.decode("utf-8", "replace")
-            reason, error = _failure(report.head)
+            report = session.ask("script", text.encode("utf-8", "surrogatepass"))
+            got = report.out.decode("utf-8", "replace")
+            reason, error = _failure(report)
             if reason is None:
                 same = code_compare.same_output(got, expected, self._tolerance(tests))
                 reason = "passed" if same else "wrong_output"
@@ -116,11 +116,11 @@ class PythonRunner:
     def _functions(self, session: _Session, tests: FunctionTests) -> Iterator[CaseResult]:
         for arguments, expected in zip(tests.arguments, tests.outputs):
             try:
-                call = json.dumps(values.Encoder().encode([[arguments, {}]])).encode()
+                call = values.Encoder().encode([[arguments, {}]])
             except values.NotPlainError as error:
                 raise UnusableTestsError(str(error)) from None
-            report = session.ask({"op": "calls", "target": tests.name, "method": True}, call)
-            answer = _Answers(report).next()
+            wanted = {"target": tests.name, "is_method": True, "calls": call}
+            answer = _Answers(session.ask("calls", json.dumps(wanted).encode())).next()
             reason = answer.reason or "wrong_output"
             if answer.reason is None and any(
                 code_compare.same_value(answer.tree, tree, json_like=True, tolerance=self._tolerance(tests))
@@ -142,9 +142,8 @@ def _planned(session: _Session, plan: code_asserts.Plan) -> Iterator[CaseResult]
     """All asserts in one process, one after the other; after one that ends the process, the next tests in a new one."""
     left = plan.checks
     while left:
-        calls = b"[" + b",".join(json.dumps(check.arguments).encode() for check in left) + b"]"
-        head = {"op": "calls", "target": plan.target, "method": False}
-        answers = _Answers(session.ask(head, calls, len(left)))
+        wanted = {"target": plan.target, "is_method": False, "calls": [check.arguments for check in left]}
+        answers = _Answers(session.ask("calls", json.dumps(wanted).encode(), len(left)))
         num_done = 0
         for _, group in groupby(left, key=lambda check: check.test):
             checks = list(group)
@@ -176,9 +175,9 @@ class _Answer(NamedTuple):
 class _Answers:
     """The lines that a process wrote, one per call."""
 
-    def __init__(self, report: wire.Frame) -> None:
-        self._lines = iter(report.body.split(b"\n"))
-        self._head = report.head
+    def __init__(self, report: _Report) -> None:
+        self._lines = iter(report.out.split(b"\n"))
+        self._report = report
         self.ended = False
         """Whether a call has ended the process (so no later one has an answer)."""
 
@@ -194,79 +193,112 @@ class _Answers:
         if isinstance(reply, dict) and "u" in reply and isinstance(reply.get("b"), bool):
             return _Answer({"u": reply["b"]}, None, f"({reply['u']})")
         self.ended = True
-        reason, error = _failure(self._head)
+        reason, error = _failure(self._report)
         if isinstance(reply, dict) and isinstance(reply.get("e"), dict) and reason in (None, "runtime_error"):
             about = reply["e"]
-            return _Answer(None, "runtime_error", error=f"{about.get('name')}: {about.get('text')}")
+            reason = "memory_limit" if about.get("name") == _OUT_OF_MEMORY else "runtime_error"
+            return _Answer(None, reason, error=f"{about.get('name')}: {about.get('text')}")
         return _Answer(None, reason or "runtime_error", error=error or "it ended without an answer")
 
 
 def _tested(session: _Session, tests: AssertTests) -> Iterator[CaseResult]:
     left = tests.tests
     while left:
-        pair = session.pair()
-        reason, error = pair.set_up(tests, left)
-        for i, test in enumerate(left):
-            result = CaseResult(reason, test, error=error) if reason else pair.test(test)
-            yield _result(*result)
-            if pair.is_over and reason is None:
-                left = left[i + 1 :]
-                break
-        else:
-            return
+        with session.pair() as pair:
+            reason, error = pair.set_up(tests, left)
+            for i, test in enumerate(left):
+                result = CaseResult(reason, test, error=error) if reason else pair.test(test)
+                yield _result(*result)
+                if pair.is_over and reason is None:
+                    left = left[i + 1 :]
+                    break
+            else:
+                return
+
+
+class _Report(NamedTuple):
+    """How a process ended, and what it wrote."""
+
+    status: str
+    number: int
+    out: bytes
+    stderr: str
 
 
 class _Session:
     """One program in clean cells: a new cell wherever a test has left something behind."""
 
-    def __init__(self, job: Job, code: str, config: CodeConfig, output_bytes: int, preload: list[str]) -> None:
+    def __init__(
+        self, job: Job, program: streams.Program, config: CodeConfig, output_bytes: int, preload: list[str]
+    ) -> None:
         self._job = job
-        self._code = code.encode("utf-8", "surrogatepass")
+        self._program = program
+        self._time_s = config.time_limit_s
         memory = config.memory_mb * _MIB
-        self._limits = Limits(
-            config.time_limit_s, memory, memory + _ADDRESS_SLACK, output_bytes, _PROCESSES, _FILES, _FILE_BYTES
-        )
-        self._preload = preload
+        limits = Limits(config.time_limit_s, memory, memory + _ADDRESS_SLACK, _PROCESSES, _FILES, _FILE_BYTES)
+        self._setup = {"limits": list(limits), "preload": preload}
+        self._output_bytes = output_bytes
         self._cell: Cell | None = None
         self._end = time.monotonic() + config.total_time_limit_s
 
-    def ask(self, head: dict[str, Any], body: bytes, num_calls: int = 1) -> wire.Frame:
-        """Run one test (or ``num_calls`` calls) in a clean process; its report."""
-        cell, is_new = self._clean_cell(), self._cell is None
+    def ask(self, how: str, given: bytes, num_calls: int = 1) -> _Report:
+        """Run one test (or ``num_calls`` calls) in a clean process; its report. Raises ``_SyntaxFailedError``."""
+        if self._cell is None or not self._cell.is_clean:
+            self._cell = self._job.cell(self._setup)
+        with streams.Sink(self._output_bytes) as out, streams.Sink(_STDERR_BYTES, rolling=True) as err:
+            self.start(self._cell, how, streams.sealed(given), out, err)
+            head = self._wait(self._cell, out, err, num_calls)
+            self._cell.is_clean = bool(head["clean"])
+            text = self._program.syntax_error()
+            if text is not None:
+                raise _SyntaxFailedError(text)
+            return _report(head, out, err)
+
+    def start(self, cell: Cell, how: str, given: int, out: streams.Sink, err: streams.Sink) -> None:
+        """Have the program run on ``given``, which is closed here."""
         try:
-            if is_new:
-                self._send_program(cell)
-            cell.send(head, body)
+            descriptors = [*self._program.descriptors, err.write_end, given, out.write_end]
+            cell.tell({"op": "run", "how": how}, descriptors)
         except wire.WireError:
-            if not is_new:
-                raise SandboxFailedError("the cell is gone") from None
-        if is_new:
-            self._compiled(cell)
-            self._cell = cell
-        report = self._report(cell, num_calls)
-        cell.is_clean = bool(report.head["clean"])
-        return report
-
-    def _clean_cell(self) -> Cell:
-        if self._cell is not None and self._cell.is_clean:
-            return self._cell
-        self._cell = None
-        return self._job.cell()
-
-    def _send_program(self, cell: Cell) -> None:
-        cell.send({"op": "compile", "limits": list(self._limits), "preload": self._preload}, self._code)
-
-    def _compiled(self, cell: Cell) -> None:
-        try:
-            frame = cell.receive(_COMPILE_LIMIT_S)
-        except TimeoutError:
-            frame = None
-        if frame is None:
             cell.is_clean = False
-            raise CompilerDiedError("the compiler died on it")
-        if frame.head["event"] == "syntax":
-            cell.is_clean = False  # the request after it is still on its way
-            raise _SyntaxFailedError(frame.head["error"])
+            raise SandboxFailedError("the cell is gone") from None
+        finally:
+            os.close(given)
+            for sink in (out, err):
+                sink.close_write_end()
+
+    def _wait(self, cell: Cell, out: streams.Sink, err: streams.Sink, num_calls: int) -> dict[str, Any]:
+        """The cell's report, while taking what the process writes."""
+        remaining, longest = self.remaining(), self.longest(num_calls)
+        end = time.monotonic() + min(remaining, longest)
+        poller = select.poll()
+        for item in (cell, out, err):
+            poller.register(item, select.POLLIN)
+        num_lines, stopping = 0, False
+        while (left := end - time.monotonic()) > 0:
+            for descriptor, _ in poller.poll(left * 1000):
+                if descriptor == cell.fileno():
+                    return self._heard(cell)
+                sink = out if descriptor == out.fileno() else err
+                if not sink.drain():
+                    poller.unregister(descriptor)
+            if out.overflow and not stopping:
+                stopping = True
+                _tell(cell, "stop")
+            if num_calls > 1 and (now := min(num_calls - 1, out.data.count(b"\n"))) > num_lines:
+                num_lines = now
+                _tell(cell, "mark")
+        cell.is_clean = False
+        if remaining < longest:
+            raise _OutOfTimeError
+        raise SandboxFailedError("the cell does not answer")
+
+    def _heard(self, cell: Cell) -> dict[str, Any]:
+        head = cell.hear(_GRACE_S)
+        if head is None:
+            cell.is_clean = False
+            raise SandboxFailedError("the cell died")
+        return head
 
     def remaining(self) -> float:
         """Seconds until all tests together have taken too long; raises ``_OutOfTimeError`` then."""
@@ -277,46 +309,50 @@ class _Session:
 
     def longest(self, num_calls: int = 1) -> float:
         """Seconds after which the supervisor inside must have ended a test by itself."""
-        return num_calls * (_WALL_FACTOR * self._limits.time_s + 1) + _GRACE_S
+        return num_calls * (_WALL_FACTOR * self._time_s + 1) + _GRACE_S
 
-    def _report(self, cell: Cell, num_calls: int) -> wire.Frame:
-        remaining, longest = self.remaining(), self.longest(num_calls)
-        try:
-            frame = cell.receive(min(remaining, longest))
-        except TimeoutError:
-            cell.is_clean = False
-            if remaining < longest:
-                raise _OutOfTimeError from None
-            raise SandboxFailedError("the cell does not answer") from None
-        if frame is None:
-            cell.is_clean = False
-            raise SandboxFailedError("the cell died")
-        return frame
-
-    def pair(self) -> _Pair:
-        """The program in a new cell, and a tester that is linked with it."""
+    @contextlib.contextmanager
+    def pair(self) -> Iterator[_Pair]:
+        """The program in a cell, and a tester that is linked with it."""
         ours, theirs = socket.socketpair()
-        try:
-            cell = self._job.cell(ours)
+        with ours, theirs, streams.Sink(0) as out, streams.Sink(_STDERR_BYTES, rolling=True) as err:
+            cell = self._job.cell(self._setup)
             tester = self._job.tester(theirs)
-        finally:
-            ours.close()
+            cell.is_clean = False
+            self.start(cell, "serve", ours.detach(), out, err)
             theirs.close()
-        cell.is_clean = False
-        self._send_program(cell)
-        self._compiled(cell)
-        cell.send({"op": "serve"})
-        return _Pair(self, cell, tester)
+            yield _Pair(self, cell, tester, err)
+
+    def check_syntax(self) -> None:
+        """Raises ``_SyntaxFailedError``."""
+        text = self._program.syntax_error()
+        if text is not None:
+            raise _SyntaxFailedError(text)
+
+
+def _tell(cell: Cell, operation: str) -> None:
+    with contextlib.suppress(wire.WireError):  # its end is the next thing that will be heard of it
+        cell.tell({"op": operation})
+
+
+def _report(head: dict[str, Any], out: streams.Sink, err: streams.Sink) -> _Report:
+    """All that the process has written is in the pipes: nothing of it is left."""
+    while out.drain() and not out.overflow and select.select([out], [], [], 0)[0]:
+        pass
+    err.drain()
+    status = "output" if out.overflow else head["status"]
+    return _Report(status, head["number"], bytes(out.data), err.data.decode("utf-8", "replace").strip())
 
 
 class _Pair:
     """A solution's process and the tester that asks it."""
 
-    def __init__(self, session: _Session, cell: Cell, tester: Cell) -> None:
+    def __init__(self, session: _Session, cell: Cell, tester: TesterChannel, err: streams.Sink) -> None:
         self._session = session
         self._cell = cell
         self._tester = tester
-        self._ended: dict[str, Any] | None = None
+        self._err = err
+        self._ended: _Report | None = None
         self.is_over = False
 
     def set_up(self, tests: AssertTests, sources: list[str]) -> tuple[str | None, str]:
@@ -332,10 +368,7 @@ class _Pair:
 
     def test(self, source: str) -> CaseResult:
         """Run one test."""
-        try:
-            self._cell.send({"op": "mark"})
-        except wire.WireError:
-            pass  # it is over; the tester says so
+        _tell(self._cell, "mark")
         return self._judge(self._ask({"op": "test", "test": source}), source)
 
     def _ask(self, head: dict[str, Any]) -> dict[str, Any]:
@@ -346,10 +379,16 @@ class _Pair:
             raise SandboxFailedError("the tester died") from None
         longest = self._session.longest()
         end = time.monotonic() + longest
-        waiting = [self._tester, *([] if self._ended else [self._cell])]
+        waiting: list[TesterChannel | Cell | streams.Sink] = [
+            self._tester,
+            self._err,
+            *([] if self._ended else [self._cell]),
+        ]
         while True:
             left = min(end - time.monotonic(), self._session.remaining())
             ready, _, _ = select.select(waiting, [], [], max(left, 0))
+            if self._err in ready and not self._err.drain():
+                waiting.remove(self._err)
             if self._tester in ready:
                 return self._tester_report()
             if self._cell in ready:
@@ -370,8 +409,9 @@ class _Pair:
         return frame.head
 
     def _note_end(self) -> None:
-        frame = self._cell.receive(_GRACE_S)
-        self._ended = frame.head if frame is not None else {"status": "signal", "number": 0, "stderr": ""}
+        head = self._cell.hear(_GRACE_S) or {"status": "signal", "number": 0}
+        self._err.drain()
+        self._ended = _Report(head["status"], head["number"], b"", self._err.data.decode("utf-8", "replace").strip())
 
     def _judge(self, report: dict[str, Any], source: str) -> CaseResult:
         status, error = report["status"], str(report.get("error", ""))
@@ -391,8 +431,9 @@ class _Pair:
             try:
                 self._note_end()
             except TimeoutError:  # it answered with what is no answer, and lives
-                self._ended = {"status": "exit", "number": 0}
+                self._ended = _Report("exit", 0, b"", "")
         assert self._ended is not None
+        self._session.check_syntax()
         reason, error = _failure(self._ended)
         return CaseResult(reason or "runtime_error", source, error=error or "the program ended before the tests did")
 
@@ -402,13 +443,16 @@ def _assert_at(source: str, line: int) -> str:
     return lines[line - 1].strip() if 0 < line <= len(lines) else source
 
 
-def _failure(head: dict[str, Any]) -> tuple[str | None, str]:
+def _failure(report: _Report) -> tuple[str | None, str]:
     """Why a process's end is no success, and in words; None where it is one."""
-    status, number, stderr = head["status"], head.get("number", 0), str(head.get("stderr", "")).strip()
+    status, number, stderr = report.status, report.number, report.stderr
     if status in _REASONS:
         return _REASONS[status], stderr
+    if status == "exit" and number == 0:
+        return None, ""
     if status == "exit":
-        return (None, "") if number == 0 else ("runtime_error", stderr or f"exit status {number}")
+        ran_out = stderr.rpartition("\n")[2].startswith(_OUT_OF_MEMORY)
+        return "memory_limit" if ran_out else "runtime_error", stderr or f"exit status {number}"
     if status == "signal":
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
         return "runtime_error", f"killed by {name}. {stderr}".strip()

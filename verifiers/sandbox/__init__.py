@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from verifiers.sandbox.host import Cell, Job, Sandbox, SandboxFailedError, ensure_available
+from verifiers.sandbox.host import Cell, Job, Sandbox, SandboxFailedError, TesterChannel, ensure_available
 from verifiers.sandbox.policy import SandboxUnavailableError
 
-__all__ = ["Cell", "Job", "Sandbox", "SandboxFailedError", "SandboxUnavailableError", "ensure_available"]
+__all__ = [
+    "Cell",
+    "Job",
+    "Sandbox",
+    "SandboxFailedError",
+    "SandboxUnavailableError",
+    "TesterChannel",
+    "ensure_available",
+]

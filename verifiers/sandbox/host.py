@@ -10,7 +10,6 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -23,8 +22,7 @@ from verifiers.sandbox.inside import wire
 _START_LIMIT_S = 60.0
 _END_LIMIT_S = 30.0
 _MIB = 2**20
-_SOLUTIONS_PER_CELL = 1
-"""A first process that served one solution may still have its source in freed memory, which children of it inherit."""
+_SOLUTIONS_PER_CELL = 200
 
 
 class SandboxFailedError(VerifierError):
@@ -49,13 +47,49 @@ def ensure_available(tmp_bytes: int = 64 * _MIB) -> None:
     _command(tmp_bytes)
 
 
-class Cell:
-    """Channel to one process inside."""
+class _Channel:
+    """Hanging up ends the process at the other side."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+
+    def fileno(self) -> int:
+        """For ``select``."""
+        return self._channel.fileno()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+
+class Cell(_Channel):
+    """Channel to the first process of a solution's namespaces.
+
+    ``setup``: limits and modules that it was prepared with, once and for all.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        super().__init__(channel)
+        self.setup: dict[str, Any] | None = None
         self.num_solutions = 0
         self.is_clean = True
+
+    def tell(self, head: dict[str, Any], descriptors: list[int] | None = None) -> None:
+        """Ask for something; raises ``wire.WireError`` where the process is gone."""
+        self._channel.settimeout(_START_LIMIT_S)
+        wire.tell(self._channel, head, descriptors)
+
+    def hear(self, limit_s: float) -> dict[str, Any] | None:
+        """Its next answer; None where the process is gone. Raises ``TimeoutError``."""
+        self._channel.settimeout(max(limit_s, 0.001))
+        with contextlib.suppress(wire.WireError):
+            message = wire.hear(self._channel)
+            return message.head if message is not None else None
+        return None
+
+
+class TesterChannel(_Channel):
+    """Channel to a process that runs a data set's own test code."""
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """Ask for something; raises ``wire.WireError`` where the process is gone."""
@@ -68,14 +102,6 @@ class Cell:
         with contextlib.suppress(wire.WireError):
             return wire.receive(self._channel)
         return None
-
-    def fileno(self) -> int:
-        """For ``select``."""
-        return self._channel.fileno()
-
-    def close(self) -> None:
-        """Hang up: the process inside ends."""
-        self._channel.close()
 
 
 class Sandbox:
@@ -130,7 +156,7 @@ class Sandbox:
 
     def _start_zygote(self) -> _Process | None:
         process = self._launch("zygote", [])
-        hello = process.line(_START_LIMIT_S)
+        hello = process.answer(_START_LIMIT_S)
         if hello is None:
             message = process.close()
             raise SandboxFailedError(f"the sandbox did not start: {message or 'no answer'}")
@@ -172,8 +198,7 @@ class _Process:
     def __init__(
         self, command: policy.Command, mode: str, settings: dict[str, Any], links: list[socket.socket]
     ) -> None:
-        # To the zygote a message per command, so that descriptors stay with theirs.
-        kind = socket.SOCK_SEQPACKET if mode == "zygote" else socket.SOCK_STREAM
+        kind = socket.SOCK_STREAM if mode == "tester" else socket.SOCK_SEQPACKET
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, kind)
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         # Without isolation a program's files at least start out in a folder of their own.
@@ -194,7 +219,6 @@ class _Process:
             raise SandboxFailedError(f"the sandbox did not start: {error}") from error
         finally:
             theirs.close()
-        self._buffer = b""
 
     def is_alive(self) -> bool:
         """Whether it still runs."""
@@ -209,27 +233,19 @@ class _Process:
         """Tell the zygote; False where it is gone. Its answers, if any, come in order."""
         try:
             self.channel.settimeout(_END_LIMIT_S)
-            descriptors = [item.fileno() for item in sockets]
-            socket.send_fds(self.channel, [json.dumps(head).encode()], descriptors)
-        except OSError:
+            wire.tell(self.channel, head, [item.fileno() for item in sockets])
+        except wire.WireError:
             return False
         return True
 
-    def line(self, limit_s: float) -> dict[str, Any] | None:
+    def answer(self, limit_s: float) -> dict[str, Any] | None:
         """The zygote's next message; None where it is gone or silent for so long."""
-        end = time.monotonic() + limit_s
-        while b"\n" not in self._buffer:
-            self.channel.settimeout(max(0.001, end - time.monotonic()))
-            try:
-                data = self.channel.recv(1 << 16)
-            except OSError:
-                return None
-            if not data:
-                return None
-            self._buffer += data
-        text, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(text)
-        return message
+        self.channel.settimeout(limit_s)
+        try:
+            message = wire.hear(self.channel)
+        except (wire.WireError, TimeoutError):
+            return None
+        return message.head if message is not None else None
 
     def close(self) -> str:
         """Kill it and all that it has started; what it wrote to its standard error."""
@@ -247,17 +263,16 @@ class _Process:
 
 
 class Job:
-    """Cells of one solution."""
+    """Processes of one solution."""
 
-    def cell(self, link: socket.socket | None = None) -> Cell:
-        """A process that will run model-written code in namespaces of its own. ``link`` goes to its tester.
-
-        Ends the cell that it gave before.
+    def cell(self, setup: dict[str, Any]) -> Cell:
+        """A process that will run model-written code in namespaces of its own, prepared with ``setup`` (limits and
+        modules). Ends the cell that it gave before.
         """
         raise NotImplementedError
 
-    def tester(self, link: socket.socket) -> Cell:
-        """A process that runs a data set's own test code, out of the solution's reach."""
+    def tester(self, link: socket.socket) -> TesterChannel:
+        """A process that runs a data set's own test code, out of the solution's reach, and asks it over ``link``."""
         raise NotImplementedError
 
     def end(self) -> None:
@@ -269,52 +284,49 @@ class _ZygoteJob(Job):
     def __init__(self, sandbox: Sandbox, zygote: _Process) -> None:
         self._sandbox = sandbox
         self._zygote = zygote
-        self._cells: list[Cell] = []
-        self._must_end = False
+        self._cell: Cell | None = None
+        self._testers: list[TesterChannel] = []
 
-    def cell(self, link: socket.socket | None = None) -> Cell:
+    def cell(self, setup: dict[str, Any]) -> Cell:
         warm, self._sandbox.warm = self._sandbox.warm, None
-        if warm is not None and link is None and not self._cells:
-            self._cells.append(warm)
+        if warm is not None and warm.setup == setup and self._cell is None:
+            self._cell = warm
         else:
-            if warm is not None or self._cells:
-                self._end_all()
-            self._cells.append(self._start("cell", link))
-        self._cells[-1].num_solutions += 1
-        return self._cells[-1]
+            if warm is not None or self._cell is not None:
+                self._end_all(warm)
+            self._cell = Cell(self._start("cell", socket.SOCK_SEQPACKET, None))
+            _prepare(self._cell, setup)
+        self._cell.num_solutions += 1
+        return self._cell
 
-    def tester(self, link: socket.socket) -> Cell:
-        self._must_end = True
-        self._cells.append(self._start("tester", link))
-        return self._cells[-1]
+    def tester(self, link: socket.socket) -> TesterChannel:
+        self._testers.append(TesterChannel(self._start("tester", socket.SOCK_STREAM, link)))
+        return self._testers[-1]
 
-    def _start(self, kind: str, link: socket.socket | None) -> Cell:
-        ours, theirs = socket.socketpair()
-        try:
-            sent = self._zygote.command({"op": kind}, [theirs] + ([link] if link else []))
-        finally:
-            theirs.close()
-            if link is not None:
-                link.close()
+    def _start(self, op: str, kind: socket.SocketKind, link: socket.socket | None) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        with theirs:
+            sent = self._zygote.command({"op": op}, [theirs, *([link] if link is not None else [])])
         if not sent:
             ours.close()
             self._sandbox.drop()
             raise SandboxFailedError("the sandbox died")
-        return Cell(ours)
+        return ours
 
-    def _end_all(self) -> None:
-        for cell in self._cells:
-            cell.close()
-        self._cells.clear()
-        self._must_end = False
-        if not (self._zygote.command({"op": "end"}, []) and self._zygote.line(_END_LIMIT_S)):
+    def _end_all(self, *others: Cell | None) -> None:
+        for item in (self._cell, *others, *self._testers):
+            if item is not None:
+                item.close()
+        self._cell = None
+        self._testers.clear()
+        if not (self._zygote.command({"op": "end"}, []) and self._zygote.answer(_END_LIMIT_S)):
             self._sandbox.drop()
 
     def end(self) -> None:
-        cell = self._cells[0] if len(self._cells) == 1 else None
-        if cell is not None and cell.is_clean and not self._must_end and cell.num_solutions < _SOLUTIONS_PER_CELL:
+        cell = self._cell
+        if cell is not None and cell.is_clean and not self._testers and cell.num_solutions < _SOLUTIONS_PER_CELL:
             self._sandbox.warm = cell
-        elif self._cells or self._must_end:
+        elif cell is not None or self._testers:
             self._end_all()
 
 
@@ -325,23 +337,28 @@ class _ProcessJob(Job):
         self._launch = launch
         self._processes: list[_Process] = []
 
-    def cell(self, link: socket.socket | None = None) -> Cell:
+    def cell(self, setup: dict[str, Any]) -> Cell:
         self.end()
-        return self._start("cell", link)
+        cell = Cell(self._start("cell", []))
+        _prepare(cell, setup)
+        return cell
 
-    def tester(self, link: socket.socket) -> Cell:
-        return self._start("tester", link)
+    def tester(self, link: socket.socket) -> TesterChannel:
+        return TesterChannel(self._start("tester", [link]))
 
-    def _start(self, kind: str, link: socket.socket | None) -> Cell:
-        try:
-            process = self._launch(kind, [link] if link else [])
-        finally:
-            if link is not None:
-                link.close()
-        self._processes.append(process)
-        return Cell(process.channel)
+    def _start(self, kind: str, links: list[socket.socket]) -> socket.socket:
+        self._processes.append(self._launch(kind, links))
+        return self._processes[-1].channel
 
     def end(self) -> None:
         for process in self._processes:
             process.close()
         self._processes.clear()
+
+
+def _prepare(cell: Cell, setup: dict[str, Any]) -> None:
+    cell.setup = setup
+    try:
+        cell.tell({"op": "prepare", **setup})
+    except wire.WireError as error:
+        raise SandboxFailedError(str(error)) from None

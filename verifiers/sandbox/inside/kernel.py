@@ -9,11 +9,12 @@ import signal
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x0002_0000, 0x1000_0000, 0x2000_0000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x0002_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000
 _ALL_NEW = 0x7E02_0000  # every CLONE_NEW* flag that clone(2) takes
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_F_ADD_SEALS, _ALL_SEALS = 1033, 15
 _CAPABILITY_VERSION = 0x2008_0522
 
 
@@ -55,13 +56,22 @@ def no_new_privileges() -> None:
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
-def drop_capabilities() -> None:
-    """Give up all capabilities of this process and of all that it will start."""
+def forbid_capabilities() -> None:
+    """No program file can give this process or what it will start a capability that it has not."""
     for number in range(64):
         if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break  # past the kernel's last one, or not privileged in the first place
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities."""
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, bytes(24)), "capset")
+
+
+def seal(descriptor: int) -> None:
+    """Let no one change this memory file (``memfd_create``) any more."""
+    _check(min(_libc.fcntl(descriptor, _F_ADD_SEALS, _ALL_SEALS), 0), "fcntl(F_ADD_SEALS)")
 
 
 # Numbers of system calls: (x86-64, arm64). None: the architecture lacks it.
@@ -73,8 +83,7 @@ _REFUSED: dict[str, tuple[int | None, int]] = {
     "pidfd_getfd": (438, 438),
     "kcmp": (312, 272),
     "process_madvise": (440, 440),
-    # name spaces and mounts
-    "mount": (165, 40),
+    # name spaces and mounts (mount itself: by a filter of its own)
     "umount2": (166, 39),
     "pivot_root": (155, 41),
     "chroot": (161, 51),
@@ -151,12 +160,10 @@ _ONLY_ON_ITSELF: dict[str, tuple[dict[int, int], tuple[int, int]]] = {
 }
 _MMAP, _SHARED_AND_ANONYMOUS = (9, 222), 0x21  # memory that stays when no process maps it
 _SETSOCKOPT, _SOL_SOCKET, _BUFFER_SIZES = (54, 208), 1, (7, 8, 32, 33)  # memory of the kernel's, in no process's size
+_MOUNT = (165, 40)
 _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (41, 198), (53, 199)
-_FAMILIES = (
-    1,
-    2,
-    10,
-)  # unix, inet, inet6: the others (vsock, netlink, alg) are not all confined by the network namespace
+_FAMILIES = (1, 2, 10)
+"""unix, inet, inet6: the others (vsock, netlink, alg) are not all confined by the network namespace."""
 _ARCHITECTURES = {"x86_64": (0xC000_003E, 0), "aarch64": (0xC000_00B7, 1)}
 _LOAD, _EQUAL, _SET, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 _ALLOW, _EPERM, _ENOSYS, _EAFNOSUPPORT = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x0005_0061
@@ -171,7 +178,7 @@ def _argument(index: int) -> bytes:
 
 
 def _filter(architecture: int, column: int) -> bytes:
-    """The seccomp program: refuse what is listed, allow the rest."""
+    """The seccomp program for every process: refuse what is listed, allow the rest."""
     number = _rule(_LOAD, 0)
     parts = [_rule(_LOAD, 4), _rule(_EQUAL, architecture, 1, 0), _rule(_RETURN, _EPERM), number]
     if column == 0:  # the x32 calls have other numbers
@@ -193,27 +200,43 @@ def _filter(architecture: int, column: int) -> bytes:
     parts += [_rule(_EQUAL, option, last - i, int(i == last)) for i, option in enumerate(_BUFFER_SIZES)]
     parts += [_rule(_RETURN, _EPERM), number]
     parts += [_rule(_EQUAL, _CLONE3[column], 0, 1), _rule(_RETURN, _ENOSYS)]  # its flags are out of a filter's sight
-    parts += [_rule(_EQUAL, _CLONE[column], 0, 4), _argument(0)]
-    parts += [_rule(_SET, _ALL_NEW, 0, 1), _rule(_RETURN, _EPERM), number]
     for call in (_SOCKET[column], _SOCKETPAIR[column]):
         parts += [_rule(_EQUAL, call, 0, len(_FAMILIES) + 3), _argument(0)]
-        for i, family in enumerate(_FAMILIES):
-            parts.append(_rule(_EQUAL, family, len(_FAMILIES) - i, 0))
+        parts += [_rule(_EQUAL, family, len(_FAMILIES) - i, 0) for i, family in enumerate(_FAMILIES)]
         parts += [_rule(_RETURN, _EAFNOSUPPORT), number]
     parts.append(_rule(_RETURN, _ALLOW))
     return b"".join(parts)
 
 
+def _cell_filter(column: int) -> bytes:
+    """The rest, which the maker of cells needs itself: no new namespaces, no mounts.
+
+    Short, for it is installed anew in each cell: the kernel tries a filter on every number there is.
+    """
+    number = _rule(_LOAD, 0)
+    parts = [number, _rule(_EQUAL, _MOUNT[column], 0, 1), _rule(_RETURN, _EPERM)]
+    parts += [_rule(_EQUAL, _CLONE[column], 0, 3), _argument(0), _rule(_SET, _ALL_NEW, 0, 1), _rule(_RETURN, _EPERM)]
+    return b"".join([*parts, _rule(_RETURN, _ALLOW)])
+
+
 _MACHINE = _ARCHITECTURES.get(platform.machine())
 _COLUMN = _MACHINE[1] if _MACHINE else 1  # newer architectures share arm64's numbers
-_PROGRAM = ctypes.create_string_buffer(_filter(*_MACHINE)) if _MACHINE else None
+_PROGRAMS = (_filter(*_MACHINE), _cell_filter(_COLUMN)) if _MACHINE else ()
 
 
-def refuse_dangerous_calls() -> bool:
-    """Install the filter for this process and all that it will start; False where the architecture is not known."""
-    if _PROGRAM is None:
-        return False
-    length = (len(_PROGRAM) - 1) // 8
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", length, ctypes.addressof(_PROGRAM)))
+def refuse_dangerous_calls() -> None:
+    """For this process and all that it will start; does nothing where the architecture is not known."""
+    if _PROGRAMS:
+        _install(_PROGRAMS[0])
+
+
+def refuse_namespaces() -> None:
+    """The rest of it: no mounts and no namespaces from here on."""
+    if _PROGRAMS:
+        _install(_PROGRAMS[1])
+
+
+def _install(text: bytes) -> None:
+    program = ctypes.create_string_buffer(text, len(text))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(text) // 8, ctypes.addressof(program)))
     _check(_libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(header), 0, 0), "prctl(PR_SET_SECCOMP)")
-    return True

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import operator
+import io
+import marshal
 import os
 import random
 import resource
@@ -16,12 +17,13 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Callable
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
 
-from verifiers.sandbox.inside import values, wire
+from verifiers.sandbox.inside import answers, kernel, values, wire
 
-EXIT_MEMORY = 97
 _PREAMBLE = """
 from string import *
 from re import *
@@ -44,7 +46,17 @@ from typing import *
 import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools
 import functools, operator, io, sys, json
 """
-_MUTABLE_TAGS = {"y", "s", "d", "o", "n", "q"}
+
+_STREAM_NAMES = ("stdin", "stdout", "stderr", "input", "print", "open")
+_COMPILED, _NOT_STORED, SYNTAX = b"C", b"N", b"E"
+
+
+class Calls(NamedTuple):
+    """What ``run_calls`` calls: arguments and keywords of each call."""
+
+    target: str
+    is_method: bool
+    calls: list[Any]
 
 
 def preamble() -> dict[str, Any]:
@@ -64,17 +76,18 @@ def clamp(kind: int, soft: int, hard: int) -> None:
 
 
 def prepare_streams() -> None:
-    """New standard streams over descriptors 0, 1 and 2, made while pipes are there, as they will be later.
+    """New standard streams over descriptors 0, 1 and 2, made over an empty file and pipes, as they will be later.
 
     Made once: children only exchange what is behind the descriptors.
     """
+    given = os.memfd_create("stdin")
     read_end, write_end = os.pipe()
-    rewire(read_end, write_end, write_end)
+    rewire(given, write_end, write_end)
     sys.stdin = sys.__stdin__ = _stream(0, "r", "surrogateescape")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "w", "surrogateescape")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2, "w", "backslashreplace")  # type: ignore[misc]
-    os.close(read_end)
-    os.close(write_end)
+    for descriptor in (given, read_end, write_end):
+        os.close(descriptor)
 
 
 def _stream(descriptor: int, mode: str, errors: str) -> Any:
@@ -105,6 +118,67 @@ def prepare_module() -> types.ModuleType:
     return made
 
 
+def guarded(body: Callable[[], None]) -> NoReturn:
+    """Run ``body`` and end this process, whatever happens; after an exception, which is printed, with 70."""
+    status = 70
+    try:
+        body()
+        status = 0
+    except BaseException as error:
+        os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def load(source: int, compiled: int) -> types.CodeType:
+    """The program, from its text or from what an earlier test of the same solution has made of it.
+
+    ``compiled`` is sealed before the program runs, so what the host reads in it is from here: a program that does not
+    compile leaves its error there and ends this process.
+    """
+    stored = _contents(compiled)
+    if stored[:1] == _COMPILED:
+        code: types.CodeType = marshal.loads(stored[1:])
+        return code
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = compile(_contents(source).decode("utf-8", "surrogatepass"), "<solution>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        text = f"{type(error).__name__}: {error}"[:2000]
+        _write(compiled, SYNTAX + text.encode("utf-8", "backslashreplace"))
+        os._exit(1)
+    if not stored:
+        _store(code, compiled)
+    return code
+
+
+def _store(code: types.CodeType, compiled: int) -> None:
+    try:
+        text = _COMPILED + marshal.dumps(code)
+        _write(compiled, text)
+    except (ValueError, MemoryError, OSError):  # nested too deeply, or too large: compiled anew by each test
+        os.ftruncate(compiled, 0)
+        os.pwrite(compiled, _NOT_STORED, 0)
+    kernel.seal(compiled)
+
+
+def read_calls(given: int) -> Calls:
+    """From the host's descriptor."""
+    said = wire.json.loads(_contents(given))
+    return Calls(said["target"], said["is_method"], values.decode(said["calls"]))
+
+
+def _contents(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def _write(descriptor: int, text: bytes) -> None:
+    view = memoryview(text)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def enter(prepared: types.ModuleType, name: str) -> dict[str, Any]:
     """Make ``prepared`` the module ``name`` of this process; its namespace."""
     gc.enable()  # off in the process that this one was forked from
@@ -113,20 +187,47 @@ def enter(prepared: types.ModuleType, name: str) -> dict[str, Any]:
     return vars(prepared)
 
 
-def finish(status: int) -> None:
-    """End as an interpreter does: wait for threads, run exit handlers, flush."""
+def _finish(status: int, namespace: dict[str, Any], num_ambient: int) -> NoReturn:
+    """End as an interpreter does: wait for threads, run exit handlers, flush, finalize the program's own objects."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if len(threading._active) > 1:  # type: ignore[attr-defined]
+            threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
         status = status or 1
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
         except BaseException:
-            status = status or 1
+            status = status or 120
+    _finalize(namespace, num_ambient)
     os._exit(status)
+
+
+def _finalize(namespace: dict[str, Any], num_ambient: int) -> None:
+    """Of the module's new values, flush the open files and let those go that have a finalizer; then the first streams.
+
+    An interpreter lets go of everything; for what cannot be seen from outside that would only take time.
+    """
+    names = [*islice(namespace, num_ambient, None), *_STREAM_NAMES]
+    for name in names:
+        value = namespace.get(name)
+        try:
+            if isinstance(value, io.IOBase) and not value.closed:
+                value.flush()
+            elif hasattr(type(value), "__del__"):
+                namespace[name] = value = None
+        except BaseException:
+            continue
+    value = None
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException:
+            continue
 
 
 def _exit_status(code: object) -> int:
@@ -138,54 +239,51 @@ def _exit_status(code: object) -> int:
     return 1
 
 
-def run_script(code: types.CodeType, prepared: types.ModuleType) -> None:
-    """Run a program that reads standard input; never returns."""
+def run_script(code: types.CodeType, prepared: types.ModuleType) -> NoReturn:
+    """Run a program that reads standard input."""
     status = 0
+    namespace = enter(prepared, "__main__")
+    num_ambient = len(namespace)
     try:
-        exec(code, enter(prepared, "__main__"))
+        exec(code, namespace)
     except SystemExit as end:
         status = _exit_status(end.code)
     except MemoryError:
-        status = EXIT_MEMORY
-    except BaseException:
-        traceback.print_exc()
+        answers.out_of_memory()
+    except BaseException as error:
+        trace = error.__traceback__
+        traceback.print_exception(error.with_traceback(trace.tb_next if trace else None))  # without this frame
         status = 1
-    finish(status)
+    _finish(status, namespace, num_ambient)
 
 
-def run_calls(
-    code: types.CodeType, prepared: types.ModuleType, target: str, method: bool, calls: list[Any], result: int
-) -> None:
-    """Call the solution's ``target`` and write one line per value to descriptor ``result``; never returns.
+def run_calls(code: types.CodeType, prepared: types.ModuleType, wanted: Calls, result: int) -> NoReturn:
+    """Call the solution's function and write one line per value to descriptor ``result``.
 
-    ``method``: a method of ``class Solution``, where there is such a class.
+    ``wanted.is_method``: a method of ``class Solution``, where there is such a class.
     """
     try:
         namespace = enter(prepared, "solution")
-        ambient = namespace.get(target)
+        ambient = namespace.get(wanted.target)
         exec(code, namespace)
-        if namespace.get(target) is ambient:
-            namespace.pop(target, None)  # a function of the preamble's is not the solution's
-        function = _target(namespace, target, method)
-        for arguments, keywords in calls:
+        if namespace.get(wanted.target) is ambient:
+            namespace.pop(wanted.target, None)  # a function of the preamble's is not the solution's
+        function = _target(namespace, wanted.target, wanted.is_method)
+        for arguments, keywords in wanted.calls:
             value = function(*arguments, **keywords)
             try:
                 reply = {"v": values.Encoder().encode(value)}
             except values.NotPlainError as error:
                 reply = {"u": str(error), "b": bool(value)}
-            _write(result, reply)
-    except MemoryError:
-        os._exit(EXIT_MEMORY)
+            _reply(result, reply)
     except BaseException as error:
-        _write(result, {"e": describe(error)})
+        _reply(result, {"e": answers.describe(error)})
         os._exit(1)
     os._exit(0)
 
 
-def _write(descriptor: int, reply: dict[str, Any]) -> None:
-    text = wire.json.dumps(reply).encode() + b"\n"
-    while text:
-        text = text[os.write(descriptor, text) :]
+def _reply(descriptor: int, reply: dict[str, Any]) -> None:
+    _write(descriptor, wire.json.dumps(reply).encode() + b"\n")
 
 
 def _target(namespace: dict[str, Any], name: str, method: bool) -> Callable[..., Any]:
@@ -198,129 +296,6 @@ def _target(namespace: dict[str, Any], name: str, method: bool) -> Callable[...,
     return function
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as data: its nearest builtin class, its own class's name, and its text."""
-    builtin = next((k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins"), "Exception")
-    try:
-        text = str(error)[:2000]
-    except BaseException:
-        text = "(its text cannot be had)"
-    try:
-        arguments = values.Encoder().encode(list(error.args))
-    except BaseException:
-        arguments = [text]
-    return {"builtin": builtin, "name": type(error).__name__, "text": str(text), "args": arguments}
-
-
-class Server:
-    """The solution's side of assert-style tests: does what the tester asks, on numbered objects."""
-
-    def __init__(self, link: socket.socket, namespace: dict[str, Any], ambient: dict[str, Any]) -> None:
-        self._link = link
-        self._namespace = namespace
-        self._ambient = ambient
-        self._objects: list[Any] = []
-        self._numbers: dict[int, int] = {}
-
-    def serve(self, failure: dict[str, Any] | None) -> None:
-        """Answer requests until the tester is gone. ``failure``: what the solution's import raised."""
-        wire.send(self._link, {"failure": failure})
-        while (frame := wire.receive(self._link)) is not None:
-            try:
-                reply = self._answer(frame.head)
-            except MemoryError:
-                os._exit(EXIT_MEMORY)
-            except BaseException as error:
-                reply = {"e": {**describe(error), "class": self._class_of(error)}}
-            wire.send(self._link, reply)
-
-    def _class_of(self, error: BaseException) -> int | None:
-        return self._numbers.get(id(type(error)))
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["op"] == "names":
-            return {"names": {name: self._named(name) for name in request["names"] if self._is_own(name)}}
-        arguments = [self._decode(tree) for tree in request["args"]]
-        keywords = {name: self._decode(tree) for name, tree in request.get("kwargs", [])}
-        value = _OPERATIONS[request["op"]](*arguments, **keywords)
-        reply = {"v": self._encode(value)}
-        changed = self._changed(request, arguments, keywords)
-        return {**reply, "m": changed} if changed else reply
-
-    def _changed(self, request: dict[str, Any], arguments: list[Any], keywords: dict[str, Any]) -> list[Any]:
-        """Arguments that the call has changed, as they are now: ``[position or name, tree]``."""
-        before = [*enumerate(request["args"]), *request.get("kwargs", [])]
-        now: dict[Any, Any] = {**dict(enumerate(arguments)), **keywords}
-        changed = []
-        for key, tree in before:
-            if isinstance(tree, list) or (isinstance(tree, dict) and not _MUTABLE_TAGS.isdisjoint((*tree, "s"))):
-                after = self._encode(now[key])
-                if after != tree:
-                    changed.append([key, after])
-        return changed
-
-    def _is_own(self, name: str) -> bool:
-        """Whether the solution itself has given the name a value (the preamble's are not its own)."""
-        if name not in self._namespace:
-            return False
-        return name not in self._ambient or self._ambient[name] is not self._namespace[name]
-
-    def _named(self, name: str) -> dict[str, Any]:
-        return {"v": self._encode(self._namespace[name])}
-
-    def _encode(self, value: Any) -> Any:
-        return values.Encoder(self._handle).encode(value)
-
-    def _decode(self, tree: Any) -> Any:
-        return values.decode(tree, lambda content: self._objects[content[0]])
-
-    def _handle(self, value: object) -> dict[str, Any]:
-        number = self._numbers.get(id(value))
-        if number is None:
-            number = self._numbers[id(value)] = len(self._objects)
-            self._objects.append(value)
-        name = getattr(value, "__name__", type(value).__name__)
-        kind = "object"
-        if isinstance(value, type):
-            kind = "class"
-            if issubclass(value, BaseException):
-                base = next(k.__name__ for k in value.__mro__ if k.__module__ == "builtins")
-                kind = f"exception {base}"
-        return {"h": [number, kind, str(name)[:100]]}
-
-
-def _awaited(value: Any) -> Any:
-    import asyncio  # not before a test wants it: it is slow to import
-
-    async def wait() -> Any:
-        return await value
-
-    return asyncio.run(wait())
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "call": lambda function, *args, **kwargs: function(*args, **kwargs),
-    "get": getattr,
-    "set": setattr,
-    "item": lambda owner, key: owner[key],
-    "setitem": operator.setitem,
-    "delitem": operator.delitem,
-    "await": _awaited,
-    "iter": iter,
-    "next": next,
-    "len": len,
-    "bool": bool,
-    "str": lambda value: str(str(value)),
-    "repr": lambda value: str(repr(value)),
-    "int": int,
-    "float": float,
-    "abs": abs,
-    "isinstance": isinstance,
-    **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "matmul")},
-    **{name: getattr(operator, name) for name in ("truediv", "floordiv", "mod", "and_", "or_", "xor", "neg")},
-}
-
-
 def run_server(code: types.CodeType, prepared: types.ModuleType, link: socket.socket) -> None:
     """Import the solution, then answer the tester; never returns."""
     failure = None
@@ -329,11 +304,11 @@ def run_server(code: types.CodeType, prepared: types.ModuleType, link: socket.so
     try:
         exec(code, namespace)
     except MemoryError:
-        os._exit(EXIT_MEMORY)
+        answers.out_of_memory()
     except BaseException as error:
-        failure = describe(error)
+        failure = answers.describe(error)
     try:
-        Server(link, namespace, ambient).serve(failure)
+        answers.Server(link, namespace, ambient).serve(failure)
     except BaseException:
         os._exit(1)
     os._exit(0)

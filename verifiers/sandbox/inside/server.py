@@ -8,6 +8,7 @@ process's own channel. It speaks to no one else and never runs code from outside
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -20,11 +21,12 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.sandbox.inside import kernel, program, supervisor, tester
+from verifiers.sandbox.inside import kernel, program, supervisor, tester, wire
 
 _UNPRIVILEGED = 65534
 _TMP_NODES = 4096
-_CELL_FLAGS = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
+# Its own network has no interface up: over a loopback device TCP could take memory that no one counts.
+_CELL_FLAGS = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
 
 
 def main(arguments: list[str]) -> None:
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> None:
     os.set_inheritable(descriptor, False)
     program.prepare_streams()
     prepared = program.prepare_module()
+    if settings["confined"]:
+        kernel.refuse_dangerous_calls()
     _become_forkable()
     if mode == "zygote":
         Zygote(control, settings, prepared).run()
@@ -63,6 +67,7 @@ def _boot(arguments: list[str], userns: bool) -> None:
         os.setgroups([])
         os.setresgid(_UNPRIVILEGED, _UNPRIVILEGED, _UNPRIVILEGED)
         os.setresuid(_UNPRIVILEGED, _UNPRIVILEGED, _UNPRIVILEGED)
+    kernel.forbid_capabilities()
     with contextlib.suppress(OSError):
         kernel.drop_capabilities()
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -72,7 +77,8 @@ def _boot(arguments: list[str], userns: bool) -> None:
 
 
 def _become_forkable() -> None:
-    """Pages that a collection would write to are pages that every child copies."""
+    """Pages that a collection would write to are pages that every child copies. Exit handlers are our modules'."""
+    atexit._clear()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -83,14 +89,14 @@ def _serve_alone(
 ) -> None:
     confined = bool(settings.get("confined"))
     if confined:
-        kernel.refuse_dangerous_calls()
+        kernel.refuse_namespaces()
     if mode == "tester":
         assert link is not None
         _limit_tester(settings)
         tester.Tester(control, link).run()
     else:
         folders = _writable(settings) if confined else []
-        supervisor.Supervisor(control, link, prepared, confined, folders).run()
+        supervisor.Supervisor(control, prepared, confined, folders).run()
 
 
 class Zygote:
@@ -104,18 +110,14 @@ class Zygote:
     def run(self) -> None:
         """Until the host hangs up (all processes of the sandbox end with this one)."""
         self._reply({"ready": True, "cells": self._can_nest()})
-        while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 4)
-            if not data:
-                return
-            command = json.loads(data)
-            if command["op"] == "end":
+        while (message := wire.hear(self._control)) is not None:
+            if message.head["op"] == "end":
                 self._reply({"ended": self._end()})
-                continue
-            self._start(command["op"], [socket.socket(fileno=number) for number in descriptors])
+            else:
+                self._start(message.head["op"], [socket.socket(fileno=number) for number in message.descriptors])
 
-    def _reply(self, message: dict[str, Any]) -> None:
-        self._control.sendall(json.dumps(message).encode() + b"\n")
+    def _reply(self, head: dict[str, Any]) -> None:
+        wire.tell(self._control, head)
 
     def _end(self) -> dict[int, int]:
         """Wait statuses of the processes of the job that is over."""
@@ -135,27 +137,25 @@ class Zygote:
         except OSError:
             return False
         if pid == 0:
-            _in_process(lambda: _enter_cell(self._settings, lambda: None))
+            program.guarded(lambda: _enter_cell(self._settings, lambda: None))
         return os.waitpid(pid, 0)[1] == 0
 
     def _start(self, kind: str, channels: list[socket.socket]) -> None:
         pid = kernel.fork(0 if kind == "tester" else _CELL_FLAGS)
         if pid == 0:
             self._control.close()
-            link = channels[1] if len(channels) > 1 else None
             if kind == "tester":
-                assert link is not None
-                _in_process(lambda: self._test(channels[0], link))
-            _in_process(lambda: _enter_cell(self._settings, lambda: self._supervise(channels[0], link)))
+                program.guarded(lambda: self._test(*channels))
+            program.guarded(lambda: _enter_cell(self._settings, lambda: self._supervise(*channels)))
         for channel in channels:
             channel.close()
 
-    def _supervise(self, channel: socket.socket, link: socket.socket | None) -> None:
-        supervisor.Supervisor(channel, link, self._prepared, True, _writable(self._settings)).run()
+    def _supervise(self, channel: socket.socket) -> None:
+        supervisor.Supervisor(channel, self._prepared, True, _writable(self._settings)).run()
 
     def _test(self, channel: socket.socket, link: socket.socket) -> None:
         _limit_tester(self._settings)
-        kernel.refuse_dangerous_calls()
+        kernel.refuse_namespaces()
         tester.Tester(channel, link).run()
 
 
@@ -180,23 +180,14 @@ def _limit_tester(settings: dict[str, Any]) -> None:
         program.clamp(kind, value, value)
 
 
-def _in_process(body: Callable[[], None]) -> None:
-    """Run ``body`` and end this process; an exception is printed and ends it with 70."""
-    try:
-        body()
-    except BaseException as error:
-        os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
-        os._exit(70)
-    os._exit(0)
-
-
 def _enter_cell(settings: dict[str, Any], body: Callable[[], None]) -> None:
-    """In the first process of fresh user, mount and pid namespaces: private folders, no privileges, then ``body``."""
+    """In the first process of fresh namespaces: private folders, no privileges, then ``body``."""
     user, group = settings["user"], settings["group"]
     kernel.set_dumpable(True)  # else our files in /proc belong to root
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
     kernel.set_dumpable(False)
     private = kernel.MS_NOSUID | kernel.MS_NODEV
     kept = [(path, os.open(path, os.O_PATH)) for path in settings.get("keep", [])]
@@ -210,8 +201,9 @@ def _enter_cell(settings: dict[str, Any], body: Callable[[], None]) -> None:
         os.close(descriptor)
     os.chdir("/tmp")
     os.setsid()
+    kernel.forbid_capabilities()
     kernel.drop_capabilities()
-    kernel.refuse_dangerous_calls()
+    kernel.refuse_namespaces()
     body()
 
 

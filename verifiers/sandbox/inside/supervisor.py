@@ -1,11 +1,13 @@
 """First process of a solution's own namespaces: sets limits, forks a process per test, watches it, kills what is left.
 
-Never runs model-written code itself; nothing but the input of the present test is ever in its memory.
+Neither code nor data of a solution is ever in its memory, for what was freed there could be found by a later one:
+program, input and output go through descriptors that only the host and the test's own process read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import select
@@ -13,88 +15,39 @@ import signal
 import socket
 import time
 import types
-import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from verifiers.sandbox.inside import kernel, program, values, wire
+from verifiers.sandbox.inside import kernel, program, wire
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK_S = 0.03
 _WALL_FACTOR = 3
-_STDERR_BYTES = 4096
 _OTHER = 3
 """The descriptor beside the standard streams that a child may have."""
 _STACK_BYTES = 512 * 2**20
-_READ = 1 << 16
 
 
 class Limits(NamedTuple):
-    """Limits of one test (time, output) and of one solution (the rest)."""
+    """Limits of one test (time) and of one solution (the rest)."""
 
     time_s: float
     memory_bytes: int
     address_bytes: int
-    output_bytes: int
     processes: int
     files: int
     file_bytes: int
-
-
-_NO_LIMITS = Limits(0.0, 0, 0, 0, 0, 0, 0)
 
 
 class Ended(NamedTuple):
     """How a process ended."""
 
     status: str
-    """``exit``, ``signal``, ``time``, ``memory``, ``output``, ``processes`` or ``stopped`` (by the host)."""
+    """``exit``, ``signal``, ``time``, ``memory``, ``processes`` or ``stopped`` (by the host)."""
     number: int
     """Exit status or signal."""
     seconds: float
     clean: bool
     """Nothing of it is left: it ended by itself, alone, and without files. Else these namespaces are not used again."""
-
-
-class Sink:
-    """What a process writes to one pipe: kept up to a limit, or (``rolling``) the last bytes only."""
-
-    def __init__(self, limit: int, rolling: bool = False) -> None:
-        self.read_end, self.write_end = os.pipe()
-        os.set_blocking(self.read_end, False)
-        self.data = bytearray()
-        self.overflow = False
-        self._limit = limit
-        self._rolling = rolling
-
-    def drain(self) -> bool:
-        """Take what is there; False at the end of the stream."""
-        for _ in range(16):  # bounded: a fast writer must not keep the supervisor from its clock
-            try:
-                chunk = os.read(self.read_end, _READ)
-            except BlockingIOError:
-                return True
-            if not chunk:
-                return False
-            self.data += chunk
-            if len(self.data) > self._limit:
-                if self._rolling:
-                    del self.data[: -self._limit]
-                else:
-                    self.overflow = True
-                    del self.data[self._limit :]
-        return True
-
-    def close(self) -> None:
-        """Give both descriptors back."""
-        for descriptor in (self.read_end, self.write_end):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.read_end = self.write_end = -1
-
-    def close_write_end(self) -> None:
-        """In the parent, so that the end of the stream can be seen."""
-        os.close(self.write_end)
-        self.write_end = -1
 
 
 class Supervisor:
@@ -103,20 +56,11 @@ class Supervisor:
     ``confined``: this process is the first one of a pid namespace of its own. ``folders``: where a solution can write.
     """
 
-    def __init__(
-        self,
-        channel: socket.socket,
-        link: socket.socket | None,
-        prepared: types.ModuleType,
-        confined: bool,
-        folders: list[str],
-    ) -> None:
+    def __init__(self, channel: socket.socket, prepared: types.ModuleType, confined: bool, folders: list[str]) -> None:
         self._channel = channel
-        self._link = link
         self._prepared = prepared
         self._confined = confined
-        self._code: types.CodeType | None = None
-        self._limits = _NO_LIMITS
+        self._limits: Limits | None = None
         self._base_pages = _resident_pages(os.getpid())  # before a solution has a say in it
         self._cpu_limit = (-1, -1)
         self._folders = folders
@@ -127,183 +71,105 @@ class Supervisor:
 
     def run(self) -> None:
         """Answer the host's requests until it hangs up."""
-        while (frame := wire.receive(self._channel)) is not None:
-            operation = frame.head["op"]
-            if operation == "compile":
-                self._compile(frame)
-            elif operation == "script":
-                self._script(frame)
-            elif operation == "calls":
-                self._calls(frame)
-            elif operation == "serve":
-                self._serve()
+        while (message := wire.hear(self._channel)) is not None:
+            if message.head["op"] == "prepare":
+                self._prepare(Limits(*message.head["limits"]), message.head["preload"])
+            elif message.head["op"] == "run":
+                ended = self._test(message.head["how"], message.descriptors)
+                wire.tell(self._channel, ended._asdict())
+            # "mark" and "stop": for a process that has ended meanwhile
 
-    def _compile(self, frame: wire.Frame) -> None:
-        limits = Limits(*frame.head["limits"])
-        if limits != self._limits:
-            self._limits = limits
-            self._set_limits()
-        reply: dict[str, Any] = {"event": "compiled"}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                text = frame.body.decode("utf-8", "surrogatepass")
-                self._code = compile(text, "<solution>", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-            reply = {"event": "syntax", "error": f"{type(error).__name__}: {error}"[:2000]}
-        for name in frame.head.get("preload", []):
+    def _prepare(self, limits: Limits, preload: list[str]) -> None:
+        for name in preload:
             with contextlib.suppress(ImportError):
                 __import__(name)
-        wire.send(self._channel, reply)
+        if preload:
+            gc.freeze()
+            self._base_pages = _resident_pages(os.getpid())
+        self._limits = limits
+        self._set_limits(limits)
 
-    def _set_limits(self) -> None:
+    def _set_limits(self, limits: Limits) -> None:
         """Our own, for the children to inherit. That of processor time is theirs only: we live longer."""
-        limits, seconds = self._limits, int(self._limits.time_s) + 2
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        seconds, hard = int(limits.time_s) + 2, resource.getrlimit(resource.RLIMIT_CPU)[1]
         self._cpu_limit = (seconds, seconds + 1) if hard < 0 else (min(seconds, hard), min(seconds + 1, hard))
-        for kind, soft, hard in (
-            (resource.RLIMIT_AS, limits.address_bytes, limits.address_bytes),
-            (resource.RLIMIT_NOFILE, limits.files, limits.files),
-            (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
-            (resource.RLIMIT_CORE, 0, 0),
-            (resource.RLIMIT_MEMLOCK, 0, 0),
-            (resource.RLIMIT_MSGQUEUE, 0, 0),
-            (resource.RLIMIT_RTPRIO, 0, 0),
-            (resource.RLIMIT_SIGPENDING, 256, 256),
+        for kind, value in (
+            (resource.RLIMIT_AS, limits.address_bytes),
+            (resource.RLIMIT_NOFILE, limits.files),
+            (resource.RLIMIT_FSIZE, limits.file_bytes),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_MEMLOCK, 0),
+            (resource.RLIMIT_MSGQUEUE, 0),
+            (resource.RLIMIT_RTPRIO, 0),
+            (resource.RLIMIT_SIGPENDING, 256),
         ):
-            program.clamp(kind, soft, hard)
+            program.clamp(kind, value, value)
         if self._confined:  # counted per user namespace; outside of one it would count the user's other processes
             program.clamp(resource.RLIMIT_NPROC, limits.processes, limits.processes)
 
-    def _script(self, frame: wire.Frame) -> None:
-        out, err = Sink(self._limits.output_bytes), Sink(_STDERR_BYTES, rolling=True)
-        read_end, write_end = os.pipe()
+    def _test(self, how: str, descriptors: list[int]) -> Ended:
+        """Run one process on ``descriptors``: program, its compiled form, standard error, input (or the link to a
+        tester), output."""
+        assert self._limits is not None
         child = kernel.fork()
         if child == 0:
-            self._enter(read_end, out.write_end, err.write_end)
-            assert self._code is not None
-            program.run_script(self._code, self._prepared)
-        os.close(read_end)
-        ended = self._watch(child, [out, err], frame.body, write_end)
-        self._report(ended, bytes(out.data), err)
-        out.close()
+            program.guarded(lambda: self._become(how, descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return self._watch(child, self._limits)
 
-    def _calls(self, frame: wire.Frame) -> None:
-        result, err = Sink(self._limits.output_bytes), Sink(_STDERR_BYTES, rolling=True)
-        calls = values.decode(wire.json.loads(frame.body))
-        child = kernel.fork()
-        if child == 0:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            descriptor = self._enter(nothing, nothing, err.write_end, result.write_end)
-            assert self._code is not None
-            head = frame.head
-            program.run_calls(self._code, self._prepared, head["target"], head["method"], calls, descriptor)
-        ended = self._watch(child, [result, err], num_lines=len(calls))
-        self._report(ended, bytes(result.data), err)
-        result.close()
-
-    def _serve(self) -> None:
-        assert self._link is not None
-        err = Sink(_STDERR_BYTES, rolling=True)
-        child = kernel.fork()
-        if child == 0:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            descriptor = self._enter(nothing, nothing, err.write_end, self._link.detach())
-            assert self._code is not None
-            program.run_server(self._code, self._prepared, socket.socket(fileno=descriptor))
-        self._link.close()  # so that the tester sees it when the solution is gone
-        ended = self._watch(child, [err], restart_on_message=True)
-        self._report(ended, b"", err)
-
-    def _enter(self, stdin: int, stdout: int, stderr: int, other: int = -1) -> int:
-        """In the child: only these descriptors stay open, ``other`` as the one returned; the last limits are set."""
-        program.rewire(stdin, stdout, stderr)
-        if other >= 0:
-            os.dup2(other, _OTHER)
-        os.closerange(_OTHER + 1 if other >= 0 else _OTHER, self._limits.files)
-        resource.setrlimit(resource.RLIMIT_CPU, self._cpu_limit)
+    def _become(self, how: str, descriptors: list[int]) -> None:
+        """In the child: only what it needs stays open once the program is read; the last limits are set."""
+        assert self._limits is not None
+        source, compiled, stderr, given, out = descriptors
         if not self._confined:
             os.setsid()
-        return _OTHER
+        resource.setrlimit(resource.RLIMIT_CPU, self._cpu_limit)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        program.rewire(given if how == "script" else nothing, out if how == "script" else nothing, stderr)
+        code = program.load(source, compiled)
+        calls = program.read_calls(given) if how == "calls" else None
+        if how != "script":
+            os.dup2(given if how == "serve" else out, _OTHER)
+        os.closerange(_OTHER if how == "script" else _OTHER + 1, self._limits.files)
+        if how == "script":
+            program.run_script(code, self._prepared)
+        elif calls is not None:
+            program.run_calls(code, self._prepared, calls, _OTHER)
+        else:
+            program.run_server(code, self._prepared, socket.socket(fileno=_OTHER))
 
-    def _report(self, ended: Ended, body: bytes, err: Sink) -> None:
-        head = {
-            "event": "test",
-            "status": ended.status,
-            "number": ended.number,
-            "seconds": ended.seconds,
-            "clean": ended.clean,
-        }
-        head["stderr"] = err.data.decode("utf-8", "replace")
-        err.close()
-        wire.send(self._channel, head, body)
-
-    def _watch(
-        self,
-        child: int,
-        sinks: list[Sink],
-        feed: bytes = b"",
-        feeder: int = -1,
-        num_lines: int = 0,
-        restart_on_message: bool = False,
-    ) -> Ended:
+    def _watch(self, child: int, limits: Limits) -> Ended:
         """Until the child ends by itself or by a limit; then nothing that it has started is left.
 
-        The clock begins anew with each of the first ``num_lines`` lines in the first sink, or with each message.
+        The clock begins anew with each ``mark`` of the host's.
         """
-        watch = _Watch(child, self._limits, self._base_pages, self._confined)
-        for sink in sinks:
-            sink.close_write_end()
+        watch = _Watch(child, limits, self._base_pages, self._confined)
         poller = select.poll()
-        by_descriptor = {sink.read_end: sink for sink in sinks}
-        for descriptor in by_descriptor:
-            poller.register(descriptor, select.POLLIN)
         handle = os.pidfd_open(child)
         poller.register(handle, select.POLLIN)
         poller.register(self._channel.fileno(), select.POLLIN)
-        pending = memoryview(feed)
-        if feeder >= 0:
-            os.set_blocking(feeder, False)
-            poller.register(feeder, select.POLLOUT)
         verdict: str | None = None
         running = True
         while running and verdict is None:
             for descriptor, _ in poller.poll(_TICK_S * 1000):
                 if descriptor == handle:
                     running = False
-                elif descriptor == feeder:
-                    pending = _push(feeder, pending)
-                    if not pending:
-                        poller.unregister(feeder)
-                        os.close(feeder)
-                        feeder = -1
-                elif descriptor == self._channel.fileno():
-                    verdict = self._message(watch, restart_on_message)
                 else:
-                    sink = by_descriptor[descriptor]
-                    if not sink.drain():
-                        poller.unregister(descriptor)
-                    if num_lines and sink is sinks[0]:
-                        watch.restart_at(min(num_lines, sink.data.count(b"\n")))
-                    verdict = "output" if sink.overflow else verdict
+                    verdict = self._message(watch)
             if running and verdict is None:
                 verdict = watch.exceeded()
         os.close(handle)
-        if feeder >= 0:
-            os.close(feeder)
         if verdict is None and watch.is_over_time():
             verdict = "time"
         seconds = watch.seconds()
         status, alone = self._end(child)
-        for sink in sinks:
-            sink.drain()
-            verdict = "output" if verdict is None and sink.overflow else verdict
         clean = alone and verdict is None and self._states == self._look()
         return _ended(status, verdict, seconds, clean)
 
-    def _message(self, watch: _Watch, restart: bool) -> str | None:
-        frame = wire.receive(self._channel)
-        if frame is None or not restart or frame.head["op"] != "mark":
+    def _message(self, watch: _Watch) -> str | None:
+        message = wire.hear(self._channel)
+        if message is None or message.head["op"] != "mark":
             return "stopped"
         watch.restart()
         return None
@@ -337,18 +203,11 @@ class _Watch:
         self._confined = confined
         self._begin = time.monotonic()
         self._waited_before = 0.0
-        self._num_done = 0
 
     def restart(self) -> None:
         """A new test begins in the same process."""
         self._begin = time.monotonic()
         self._waited_before = _run_queue_s(self._child)
-
-    def restart_at(self, num_done: int) -> None:
-        """``restart`` where this number of tests done is news."""
-        if num_done > self._num_done:
-            self._num_done = num_done
-            self.restart()
 
     def seconds(self) -> float:
         """By the clock."""
@@ -390,30 +249,28 @@ class _Watch:
 
 
 def _resident_pages(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1])
-    except (OSError, IndexError):
-        return 0
+    fields = _read_fields(f"/proc/{pid}/statm")
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def _run_queue_s(pid: int) -> float:
     """Seconds that the main thread was ready to run and had no core; 0 where the kernel does not say."""
-    try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    fields = _read_fields(f"/proc/{pid}/schedstat")
+    return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
 
 
-def _push(descriptor: int, data: memoryview) -> memoryview:
-    """Write what fits; an empty view when done or when no one reads any more."""
+def _read_fields(path: str) -> list[bytes]:
+    """Of a short file of the kernel's; none where it is gone. Without a file object, which costs more than the rest."""
     try:
-        return data[os.write(descriptor, data[:_READ]) :]
-    except BlockingIOError:
-        return data
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return data[:0]
+        return []
+    try:
+        return os.read(descriptor, 256).split()
+    except OSError:  # the process ended meanwhile
+        return []
+    finally:
+        os.close(descriptor)
 
 
 def _state(folder: str) -> tuple[int, ...]:
@@ -431,8 +288,7 @@ def _ended(status: int, verdict: str | None, seconds: float, clean: bool) -> End
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return Ended("time" if number == signal.SIGXCPU else "signal", number, seconds, False)
-    number = os.WEXITSTATUS(status)
-    return Ended("memory" if number == program.EXIT_MEMORY else "exit", number, seconds, clean)
+    return Ended("exit", os.WEXITSTATUS(status), seconds, clean)
 
 
 def prepare_stack() -> None:

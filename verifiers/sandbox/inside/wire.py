@@ -1,4 +1,4 @@
-"""Frames on a stream socket: a small JSON head and a body of raw bytes."""
+"""What processes say to one another: frames on a stream socket, or short messages that carry descriptors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,38 @@ from typing import Any, NamedTuple
 _SIZES = struct.Struct("!II")
 LARGEST_HEAD = 1 << 24
 LARGEST_BODY = 1 << 30
+_LONGEST_MESSAGE = 1 << 14
+_MOST_DESCRIPTORS = 8
 
 
 class WireError(Exception):
     """The other side is gone or does not speak this protocol."""
+
+
+class Message(NamedTuple):
+    """A JSON object and open descriptors, on a socket that keeps message borders (``SOCK_SEQPACKET``)."""
+
+    head: dict[str, Any]
+    descriptors: list[int]
+
+
+def tell(channel: socket.socket, head: dict[str, Any], descriptors: list[int] | None = None) -> None:
+    """Send one message; raises ``WireError`` where the other side is gone."""
+    try:
+        socket.send_fds(channel, [json.dumps(head).encode()], descriptors or [])
+    except OSError as error:
+        raise WireError(f"the other side is gone: {error}") from error
+
+
+def hear(channel: socket.socket) -> Message | None:
+    """The next message; None where the other side is gone. Raises ``WireError`` on anything else, ``TimeoutError``."""
+    try:
+        text, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_MESSAGE, _MOST_DESCRIPTORS)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise WireError(f"the other side is gone: {error}") from error
+    return Message(_object(text), descriptors) if text else None
 
 
 class Frame(NamedTuple):
@@ -44,13 +72,17 @@ def receive(channel: socket.socket) -> Frame | None:
     body = _exactly(channel, body_size)
     if text is None or body is None:
         raise WireError("the stream ended within a frame")
+    return Frame(_object(text), bytes(body))
+
+
+def _object(text: bytes | bytearray) -> dict[str, Any]:
     try:
         head = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WireError("a frame without a JSON head") from error
+        raise WireError("no JSON object") from error
     if not isinstance(head, dict):
-        raise WireError("a frame without a JSON head")
-    return Frame(head, bytes(body))
+        raise WireError("no JSON object")
+    return head
 
 
 def _exactly(channel: socket.socket, size: int) -> bytearray | None:
