@@ -307,6 +307,10 @@ class _Session:
             raise _OutOfTimeError
         return left
 
+    def tests_limit_s(self) -> float:
+        """Seconds for the tests' own code: a little more than the solution's, whose clock goes on meanwhile."""
+        return self._time_s + 0.5
+
     def longest(self, num_calls: int = 1) -> float:
         """Seconds after which the supervisor inside must have ended a test by itself."""
         return num_calls * (_WALL_FACTOR * self._time_s + 1) + _GRACE_S
@@ -374,7 +378,7 @@ class _Pair:
     def _ask(self, head: dict[str, Any]) -> dict[str, Any]:
         """The tester's report; ``gone`` where it cannot be had because of the solution."""
         try:
-            self._tester.send(head)
+            self._tester.send({**head, "limit_s": self._session.tests_limit_s()})
         except wire.WireError:
             raise SandboxFailedError("the tester died") from None
         longest = self._session.longest()
@@ -398,7 +402,7 @@ class _Pair:
             elif end - time.monotonic() <= 0:
                 if self._ended is None:
                     raise SandboxFailedError("neither the solution nor the tester answers")
-                return {"status": "gone"}
+                return {"status": "gone", "idle": True}  # a tester that waited for the solution would have noticed
 
     def _tester_report(self) -> dict[str, Any]:
         frame = self._tester.receive(_GRACE_S)
@@ -420,12 +424,14 @@ class _Pair:
         if status == "unusable":
             raise UnusableTestsError(error)
         if status == "gone":
-            return self._gone(source)
+            return self._gone(source, report.get("idle") is True)
+        self.is_over = self.is_over or report.get("over") is True
         shown = _assert_at(source, report.get("line", 0))
         got, expected = (report.get("sides") or ["", ""])[:2]
         return CaseResult("wrong_output" if status == "wrong" else "runtime_error", shown, expected, got, error)
 
-    def _gone(self, source: str) -> CaseResult:
+    def _gone(self, source: str, was_idle: bool) -> CaseResult:
+        """``was_idle``: the solution had answered, and it was the tests' own code that took the time."""
         self.is_over = True
         if self._ended is None:
             try:
@@ -435,6 +441,8 @@ class _Pair:
         assert self._ended is not None
         self._session.check_syntax()
         reason, error = _failure(self._ended)
+        if reason == "time_limit" and was_idle:
+            raise UnusableTestsError("the tests' own code takes longer than the limit")
         return CaseResult(reason or "runtime_error", source, error=error or "the program ended before the tests did")
 
 

@@ -298,17 +298,8 @@ def _target(namespace: dict[str, Any], name: str, method: bool) -> Callable[...,
 
 def run_server(code: types.CodeType, prepared: types.ModuleType, link: socket.socket) -> None:
     """Import the solution, then answer the tester; never returns."""
-    failure = None
-    namespace = enter(prepared, "solution")
-    ambient = dict(namespace)
     try:
-        exec(code, namespace)
-    except MemoryError:
-        answers.out_of_memory()
-    except BaseException as error:
-        failure = answers.describe(error)
-    try:
-        answers.Server(link, namespace, ambient).serve(failure)
+        answers.Server(link, enter(prepared, "solution")).run(code)
     except BaseException:
         os._exit(1)
     os._exit(0)

@@ -8,13 +8,15 @@ run, would decide its own verdict.
 from __future__ import annotations
 
 import ast
-import asyncio
 import inspect
 import itertools
 import symtable
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
+
+_OF_MEMBERS = {"assertIn": "assertTrue", "assertNotIn": "assertFalse"}
+_DATA_METHODS = ("__init__", "__repr__", "__str__", "__eq__", "__hash__", "__lt__")
 
 
 class NotRunnableError(Exception):
@@ -79,6 +81,98 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
+def built(tree: ast.AST, subjects: set[str]) -> set[str]:
+    """The variables that hold nothing but objects that the tests have made of a class of the solution's.
+
+    What such an object contains is the class's to say, like the answers of its methods. An object that a function or a
+    method returned must not say so: a list may be expected there.
+    """
+    made: dict[str, set[int]] = {}
+    others: set[str] = set()
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _is_making(node.value, subjects):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Name) or ast.unparse(target).startswith("self."):
+                    made.setdefault(ast.unparse(target), set()).add(id(target))
+        elif isinstance(node, ast.arg):
+            others.add(node.arg)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            used.add(ast.unparse(node.value))  # a class is known by its capital letter and this
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            name = ast.unparse(node)
+            if id(node) not in made.get(name, set()):
+                others.add(name)
+    return (made.keys() & used) - others
+
+
+def _is_making(value: ast.expr | None, subjects: set[str]) -> bool:
+    function = value.func if isinstance(value, ast.Call) else None
+    return isinstance(function, ast.Name) and function.id in subjects and function.id[:1].isupper()
+
+
+def shared(tree: ast.Module) -> set[str]:
+    """Names of the classes that a problem's text defines."""
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and _is_named_tuple(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _is_named_tuple(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in ("namedtuple", "collections.namedtuple")
+
+
+def data_classes(tree: ast.Module) -> list[ast.stmt]:
+    """The tests' own classes that are no more than their attributes: the solution may be given them.
+
+    One with other methods could be the reference, and one with a number or a text in it could hold an expected value:
+    these are for the tests alone.
+    """
+    found: dict[str, ast.stmt] = {}
+    twice: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and _is_data_class(node):
+            node.body = [part for part in node.body if not isinstance(part, ast.Expr)] or [ast.Pass()]
+            twice |= {node.name} & found.keys()
+            found[node.name] = node
+    known = ast.parse("import dataclasses\nfrom dataclasses import dataclass, field").body
+    return [*known, *(node for name, node in found.items() if name not in twice)] if found else []
+
+
+def _is_data_class(node: ast.ClassDef) -> bool:
+    bases = {ast.unparse(base) for base in node.bases}
+    decorators = {ast.unparse(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list}
+    return (
+        bases <= {"object"}
+        and not node.keywords
+        and decorators <= {"dataclass", "dataclasses.dataclass"}
+        and all(_is_of_data(part) for part in node.body)
+    )
+
+
+def _is_of_data(part: ast.stmt) -> bool:
+    if isinstance(part, ast.FunctionDef):
+        return part.name in _DATA_METHODS and not part.decorator_list and _says_nothing(part)
+    if isinstance(part, ast.Assign):
+        return ast.unparse(part.targets[0]) == "__slots__"
+    if isinstance(part, ast.AnnAssign):
+        return part.value is None or _says_nothing(part.value)
+    return isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+
+
+def _says_nothing(tree: ast.AST) -> bool:
+    constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    if isinstance(tree, ast.FunctionDef) and tree.name in ("__repr__", "__str__"):
+        return all(isinstance(value, str) for value in constants)
+    return all(value in (None, 0, 1, "") for value in constants)
+
+
 def without_exit(tree: ast.Module) -> ast.Module:
     """Without an exit as the last statement: it says nothing there, and elsewhere an exit is no pass."""
     last = tree.body[-1] if tree.body else None
@@ -97,11 +191,38 @@ class Recorder(ast.NodeTransformer):
     ``try`` that raises: it counts when it has been passed.
     """
 
-    def __init__(self, subjects: set[str]) -> None:
+    def __init__(self, subjects: set[str], built: set[str]) -> None:
         self._subjects = subjects
+        self._built = built
         self.num_checks = 0
 
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:  # noqa: N802
+        """``x in s`` asks an object that the tests have built; that of any other value is found out on this side."""
+        self.generic_visit(node)
+        owner = node.comparators[0]
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ast.In | ast.NotIn) or not self._is_built(owner):
+            return node
+        found: ast.expr = ast.Call(ast.Name("_verifier_in", ast.Load()), [node.left, owner], [])
+        if isinstance(node.ops[0], ast.NotIn):
+            found = ast.UnaryOp(ast.Not(), found)
+        return ast.copy_location(found, node)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
+        """The same for unittest's ``assertIn``."""
+        self.generic_visit(node)
+        function = node.func
+        other = _OF_MEMBERS.get(function.attr) if isinstance(function, ast.Attribute) else None
+        if other is not None and len(node.args) > 1 and self._is_built(node.args[1]):
+            assert isinstance(function, ast.Attribute)
+            function.attr = other
+            node.args = [ast.Call(ast.Name("_verifier_in", ast.Load()), node.args[:2], []), *node.args[2:]]
+        return node
+
+    def _is_built(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in self._built
+
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
+        self.generic_visit(node)
         self.num_checks += 1
         line = ast.Constant(node.lineno)
         test = node.test
@@ -274,6 +395,8 @@ def _run(function: Any, target: Any, begun: set[int], is_mentioned: bool) -> Non
             raise NotRunnableError(f"{function.__name__} needs arguments of a test framework") from None
         value = target(**arguments)
         if inspect.iscoroutine(value):
+            import asyncio  # not before tests want it: it is slow to import
+
             asyncio.run(value)
 
 

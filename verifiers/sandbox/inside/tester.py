@@ -14,324 +14,28 @@ ask over a socket. What comes back is plain data. The rules that keep a solution
 
 from __future__ import annotations
 
+import _thread
 import ast
 import builtins
 import decimal
 import fractions
 import importlib
+import math
 import os
 import socket
 import sys
+import threading
 import types
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from verifiers.sandbox.inside import program, suites, values, wire
+from verifiers.sandbox.inside.standins import CannotSendError, Remote, Solution, SolutionError, SolutionGoneError
 
 _AMBIENT_MODULES = frozenset((*values.MODULES, "os", "numpy", "np", "pytest", "unittest", "asyncio", "threading"))
 _AMBIENT_MODULES |= {"inspect", "io", "pathlib", "tempfile", "contextlib", "dataclasses", "enum", "warnings", "types"}
 _LONGEST = 600
-
-
-class SolutionGoneError(BaseException):
-    """The solution's process has ended, or answers with what is no answer."""
-
-
-class SolutionError(Exception):
-    """An exception of the solution that has no builtin class here."""
-
-
-class CannotSendError(BaseException):
-    """The tests hand the solution something that has no plain form: they cannot be run here."""
-
-
-class Remote:
-    """Stand-in for an object, class or function of the solution."""
-
-    def __init__(self, solution: Solution, number: int, kind: str, name: str) -> None:
-        object.__setattr__(self, "_r", (solution, number, kind, name))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._r[0].call(self, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_r":
-            raise AttributeError(name)
-        return self._r[0].ask("get", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._r[0].ask("set", self, name, value)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._r[0].ask("item", self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._r[0].ask("setitem", self, key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        self._r[0].ask("delitem", self, key)
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator = self._r[0].ask("iter", self)
-        return iterator if isinstance(iterator, Remote) else iter(iterator)
-
-    def __next__(self) -> Any:
-        return self._r[0].ask("next", self)
-
-    def __contains__(self, item: Any) -> bool:
-        return any(item is own or item == own for own in self)  # here: the solution must not see what is looked for
-
-    def __len__(self) -> int:
-        return int(self._r[0].ask("len", self))
-
-    def __bool__(self) -> bool:
-        return self._r[0].ask("bool", self) is True
-
-    def __int__(self) -> int:
-        return int(self._r[0].ask("int", self))
-
-    def __float__(self) -> float:
-        return float(self._r[0].ask("float", self))
-
-    def __abs__(self) -> Any:
-        return self._r[0].ask("abs", self)
-
-    def __str__(self) -> str:
-        return str(self._r[0].ask("str", self))
-
-    def __repr__(self) -> str:
-        return str(self._r[0].ask("repr", self))
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from ()
-        return self._r[0].ask("await", self)
-
-    def __enter__(self) -> Any:
-        return self.__getattr__("__enter__")()
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        plain = kind if kind is not None and kind.__name__ in values.EXCEPTIONS else None
-        self.__getattr__("__exit__")(plain, None, None)
-        # it swallows nothing: that could be an assert, or have kept one from being reached
-
-    def __hash__(self) -> int:
-        return hash((id(self._r[0]), self._r[1]))
-
-    def __instancecheck__(self, value: Any) -> bool:
-        return isinstance(value, Remote) and self._r[0].ask("isinstance", value, self) is True
-
-    def __eq__(self, other: object) -> Any:
-        return self._r[0].ask("eq", self, other) is True if isinstance(other, Remote) else False
-
-    def __ne__(self, other: object) -> Any:
-        return self._r[0].ask("ne", self, other) is True if isinstance(other, Remote) else True
-
-
-def _between_two(name: str) -> Callable[[Remote, object], Any]:
-    def operation(self: Remote, other: object) -> Any:
-        if not isinstance(other, Remote):
-            return NotImplemented
-        return self._r[0].ask(name, self, other)
-
-    return operation
-
-
-for _name in (
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "add",
-    "sub",
-    "mul",
-    "matmul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "and_",
-    "or_",
-    "xor",
-):
-    setattr(Remote, f"__{_name.rstrip('_')}__", _between_two(_name))
-
-
-class Solution:
-    """This side of the link."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._known: dict[int, Any] = {}
-        self._numbers: dict[type, int] = {}
-        self.num_asked = 0
-        self.gone = False
-        self.subjects: set[int] = set()
-        """Numbers of what the tests themselves name."""
-        self.has_classes = False
-        """Whether the tests name a class of the solution's: what they hand its methods is then their affair, too."""
-
-    def hello(self) -> None:
-        """Raises what importing the solution raised, if anything."""
-        failure = self._field(self._receive(), "failure")
-        if failure is not None:
-            raise self._exception(failure)
-
-    def names(self, wanted: list[str]) -> dict[str, dict[str, Any]]:
-        """The solution's values of these names: those that it defines."""
-        self._send({"op": "names", "names": wanted})
-        found = self._field(self._receive(), "names")
-        if not isinstance(found, dict) or not all(isinstance(about, dict) for about in found.values()):
-            raise self._garbled()
-        return found
-
-    def _field(self, reply: dict[str, Any], name: str) -> Any:
-        if name not in reply:
-            raise self._garbled()
-        return reply[name]
-
-    def _garbled(self) -> SolutionGoneError:
-        """Whoever writes to the link beside our own code in that process has ended the conversation."""
-        self.gone = True
-        self._link.close()
-        return SolutionGoneError()
-
-    def ask(self, operation: str, *args: Any) -> Any:
-        """Have the solution do one operation."""
-        return self.call(None, args, {}, operation)
-
-    def call(
-        self, target: Remote | None, args: tuple[Any, ...], kwargs: dict[str, Any], operation: str = "call"
-    ) -> Any:
-        """Call ``target`` there; arguments that it changed are changed here, too."""
-        sent = args if target is None else (target, *args)
-        is_tests_doing = target is not None and (self.has_classes or target._r[1] in self.subjects)
-        try:
-            trees = [self._encode(value) for value in sent]
-            named = [[name, self._encode(value)] for name, value in kwargs.items()]
-        except CannotSendError as error:
-            if is_tests_doing:
-                raise
-            self.num_asked += 1  # the tests would not do this with what they expect here
-            raise SolutionError(str(error)) from None
-        self.num_asked += 1
-        self._send({"op": operation, "args": trees, "kwargs": named})
-        reply = self._receive()
-        if "e" in reply:
-            raise self._exception(reply["e"])
-        value = self.decode(self._field(reply, "v"))
-        try:
-            changed = [(kwargs[k] if isinstance(k, str) else sent[k], self.decode(t)) for k, t in reply.get("m", [])]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise self._garbled() from None
-        for old, new in changed:
-            _merge(old, new)
-        return value
-
-    def _send(self, head: dict[str, Any]) -> None:
-        if self.gone:
-            raise SolutionGoneError
-        try:
-            wire.send(self._link, head)
-        except wire.WireError:
-            self.gone = True
-            raise SolutionGoneError from None
-
-    def _receive(self) -> dict[str, Any]:
-        try:
-            frame = wire.receive(self._link)
-        except wire.WireError:
-            frame = None
-        if frame is None:
-            self.gone = True
-            raise SolutionGoneError
-        return frame.head
-
-    def _encode(self, value: Any) -> Any:
-        try:
-            return values.Encoder(self._handle).encode(value)
-        except values.NotPlainError as error:  # too deep or too large: the solution's own values may be in it
-            raise (SolutionError if self.num_asked else CannotSendError)(str(error)) from None
-
-    def _handle(self, value: object) -> dict[str, Any]:
-        if isinstance(value, Remote):
-            return {"h": [value._r[1]]}
-        if isinstance(value, type) and value in self._numbers:
-            return {"h": [self._numbers[value]]}
-        if isinstance(value, BaseException) and hasattr(value, "from_solution"):
-            raise SolutionError("the tests hand the solution an exception of its own")
-        raise CannotSendError(f"the tests hand the solution a {type(value).__name__}")
-
-    def decode(self, tree: Any) -> Any:
-        """A value of the solution's."""
-        try:
-            return values.decode(tree, self._stand_in)
-        except values.NotPlainError:
-            raise self._garbled() from None
-
-    def _stand_in(self, content: list[Any]) -> Any:
-        try:
-            number, kind, name = int(content[0]), str(content[1]), str(content[2])
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise self._garbled() from None
-        if number not in self._known:
-            self._known[number] = self._made(number, kind, name)
-        return self._known[number]
-
-    def _made(self, number: int, kind: str, name: str) -> Any:
-        if kind.startswith("exception "):
-            made = type(name, (_builtin_exception(kind.partition(" ")[2]),), {})
-            self._numbers[made] = number
-            return made
-        return Remote(self, number, kind, name)
-
-    def _exception(self, about: Any) -> BaseException:
-        if not isinstance(about, dict):
-            return self._garbled()
-        number = about.get("class")
-        kind = self._known.get(number) if isinstance(number, int) else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            kind = _builtin_exception(str(about.get("builtin")))
-        try:
-            error: BaseException = kind(*self.decode(about.get("args")))
-        except Exception:
-            error = SolutionError(str(about.get("text")))
-        error.__dict__["from_solution"] = f"{about.get('name')}: {about.get('text')}"[:_LONGEST]
-        return error
-
-
-def _builtin_exception(name: str) -> type[Exception]:
-    found = getattr(builtins, name, None) if name in values.EXCEPTIONS else None
-    return found if isinstance(found, type) and issubclass(found, Exception) else SolutionError
-
-
-def _merge(old: Any, new: Any) -> None:
-    """Make ``old`` equal to ``new`` and keep its identity, and that of the containers in it."""
-    if type(old) is not type(new):
-        return
-    if isinstance(old, list | deque):
-        kept = list(old)
-        items = [_merged(kept[i], item) if i < len(kept) else item for i, item in enumerate(new)]
-        old.clear()
-        old.extend(items)
-    elif isinstance(old, dict):
-        items_of = {key: _merged(old[key], value) if key in old else value for key, value in new.items()}
-        old.clear()
-        old.update(items_of)
-    elif isinstance(old, set):
-        old.clear()
-        old.update(new)
-    elif isinstance(old, bytearray):
-        old[:] = new
-    elif isinstance(old, tuple):
-        for mine, theirs in zip(old, new):
-            _merge(mine, theirs)
-
-
-def _merged(old: Any, new: Any) -> Any:
-    if isinstance(old, list | deque | dict | set | bytearray) and type(old) is type(new):
-        _merge(old, new)
-        return old
-    return new
+_SMALL_STACK = 2**18
 
 
 class Tester:
@@ -348,6 +52,9 @@ class Tester:
         self._cases: suites.Cases | None = None
         self._imported: set[str] = set()
         self._subjects: set[str] = set()
+        self._built: set[str] = set()
+        self._limit_s = math.inf
+        self._reporting = threading.Lock()
         self._has_values = False
         """Whether the tests use plain values of the solution's: what goes wrong may then be its fault unasked."""
 
@@ -356,11 +63,42 @@ class Tester:
         nothing = os.open(os.devnull, os.O_RDWR)
         program.rewire(nothing, nothing, nothing)
         while (frame := wire.receive(self._channel)) is not None:
-            if frame.head["op"] == "setup":
-                report = self._guarded(self._set_up, frame.head)
-            else:
-                report = self._guarded(self._test, frame.head)
-            wire.send(self._channel, report)
+            body = self._set_up if frame.head["op"] == "setup" else self._test
+            done = self._watched(frame.head.get("limit_s"))
+            report = self._guarded(body, frame.head)
+            with self._reporting:
+                done.set()
+                wire.send(self._channel, report)
+
+    def _watched(self, limit_s: float | None) -> threading.Event:
+        """A thread that ends this process if the tests' own code does not end. Until the event."""
+        done = threading.Event()
+        self._limit_s = limit_s or math.inf
+        self._solution.turns.begin()
+        if limit_s:
+            usual = threading.stack_size(_SMALL_STACK)  # by default as large as the main thread's, for deep recursion
+            _thread.start_new_thread(self._end_late, (done, limit_s))  # ``Thread.start`` would wait for it
+            threading.stack_size(usual)
+        return done
+
+    def _end_late(self, done: threading.Event, limit_s: float) -> None:
+        while not done.wait(limit_s):  # beyond the limit also while the solution is asked: its own clock ends that
+            with self._reporting:
+                if done.is_set() or self._solution.turns.is_waiting or not self._is_own_time():
+                    continue
+                wire.send(self._channel, self._late())
+                os._exit(0)
+
+    def _is_own_time(self) -> bool:
+        """Whether it is the tests' own code that took the time, and at a stretch."""
+        return self._solution.turns.own_s() > self._limit_s / 2
+
+    def _late(self) -> dict[str, Any]:
+        """Unusable, but for tests that walk through what the solution has tied into a ring."""
+        report = {"event": "tests", "line": self._line, "over": True}
+        if self._solution.has_given_cycle:
+            return {**report, "status": "raised", "error": "the solution's objects lead back to themselves"}
+        return {**report, "status": "unusable", "error": "the tests' own code takes longer than the limit"}
 
     def _set_up(self, head: dict[str, Any]) -> None:
         made = types.ModuleType("__main__")
@@ -370,21 +108,36 @@ class Tester:
         self._namespace["_verifier_passed"] = self._count_passed
         self._namespace["_verifier_sides"] = self._keep_sides
         self._namespace["_verifier_begun"] = self._begun.add
+        self._namespace["_verifier_in"] = self._solution.contains
         helpers = _helpers(head["prompt"], head["entry_point"])
         sources = [ast.unparse(helpers), head["setup"], *head["tests"]]
         try:
-            trees = ast.Module([node for source in sources for node in ast.parse(source).body], [])
+            tests = ast.Module([node for source in sources[1:] for node in ast.parse(source).body], [])
+            trees = ast.Module([*helpers.body, *tests.body], [])
+            given = ast.Module([*helpers.body, *suites.data_classes(tests)], [])
+            self._solution.begin(ast.unparse(given), suites.shared(given), self._namespace)
             self._imported = suites.imported(trees)
             if "unittest" in self._imported:
                 self._cases = suites.Cases(self._count_passed)
             self._subjects, ambient = _subjects(sources, trees, head["entry_point"])
+            self._built = suites.built(trees, self._subjects)
         except SyntaxError as error:
             raise CannotSendError(f"the tests do not compile: {error}") from None
         self._namespace.update(ambient)
+        defined = self._define(helpers)  # before the solution's values, of which some may be of these classes
         self._solution.hello()
         self._bind(head["entry_point"])
-        exec(compile(helpers, "<prompt>", "exec"), self._namespace)
+        if not defined:
+            exec(compile(helpers, "<prompt>", "exec"), self._namespace)
         self._exec(head["setup"])
+
+    def _define(self, helpers: ast.Module) -> bool:
+        """What the problem defines; false where that needs a name of the solution's."""
+        try:
+            exec(compile(helpers, "<prompt>", "exec"), self._namespace)
+        except NameError:
+            return False
+        return True
 
     def _bind(self, entry_point: str | None) -> None:
         """Give the tests' names of the solution's their stand-ins."""
@@ -403,7 +156,7 @@ class Tester:
                 raise error
 
     def _exec(self, source: str) -> None:
-        recorder = suites.Recorder(self._subjects)
+        recorder = suites.Recorder(self._subjects, self._built)
         tree = ast.fix_missing_locations(recorder.visit(suites.without_exit(ast.parse(source))))
         try:
             code = compile(tree, "<tests>", "exec", dont_inherit=True)
@@ -415,6 +168,7 @@ class Tester:
         source = head["test"]
         self._line, self._sides, self._num_asserts, self._num_passed = 0, (), 0, 0
         self._begun.clear()
+        self._solution.has_given_cycle = False
         before = dict(self._namespace)
         try:
             self._exec(source)
@@ -442,7 +196,7 @@ class Tester:
             raise AssertionError("no check of the tests was reached")
 
     def _has_checks(self, source: str) -> bool:
-        recorder = suites.Recorder(self._subjects)
+        recorder = suites.Recorder(self._subjects, self._built)
         recorder.visit(ast.parse(source))
         return recorder.num_checks > 0
 
@@ -468,12 +222,16 @@ class Tester:
                 "error": "the tests exited before their end",
             }
         except SolutionGoneError:
-            return {"event": "tests", "status": "gone"}
+            return self._gone()
         except CannotSendError as error:
             return {"event": "tests", "status": "unusable", "error": str(error)[:_LONGEST]}
         except BaseException as error:
             return self._failure(error)
-        return {"event": "tests", "status": "gone"} if self._solution.gone else _PASSED
+        return self._gone() if self._solution.gone else _PASSED
+
+    def _gone(self) -> dict[str, Any]:
+        """``idle``: what it did until then was to wait for the tests."""
+        return {"event": "tests", "status": "gone", "idle": self._is_own_time()}
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         report = {"event": "tests", "line": self._line, "error": f"{type(error).__name__}: {error}"[:_LONGEST]}
@@ -561,7 +319,14 @@ def _is_stub(node: ast.stmt, entry_point: str | None) -> bool:
         return not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign)
     if entry_point is not None and node.name in suites.names(ast.parse(entry_point)):
         return True
+    if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in values.EXCEPTIONS for base in node.bases):
+        return False
+    to_be_written = any(isinstance(part, ast.FunctionDef) and _is_idle(part.body) for part in node.body)
+    return _is_idle(node.body) or (to_be_written and entry_point is None and isinstance(node, ast.ClassDef))
+
+
+def _is_idle(body: list[ast.stmt]) -> bool:
     return all(
         isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-        for part in node.body
+        for part in body
     )

@@ -1,22 +1,24 @@
 """Python values as plain JSON trees, for the way between processes that do not trust one another.
 
 Nothing in a tree can run code. Scalars, strings and lists are themselves; everything else is ``{tag: content}``. What
-has no plain form (an object of the solution's own class, a function, an iterator) becomes a numbered handle where the
-caller keeps them, and is refused otherwise.
+has no plain form (an object of the solution's own class, a function, an iterator) becomes a numbered handle where there
+is an ``Outside`` that keeps them, and is refused otherwise.
 """
 
 from __future__ import annotations
 
 import builtins
 import datetime
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from keyword import iskeyword
+from typing import Any, Protocol
 
 _DEEPEST = 150
 _MOST_NODES = 1_000_000
+_MOST_FIELDS = 250
 _EXACT = 2**53
 _LARGEST_EXPONENT = 100_000
 """Of a decimal number: ``int(Decimal('1e999999999'))`` would keep whoever does it busy."""
@@ -40,7 +42,31 @@ _DAY = (datetime.datetime, datetime.date, datetime.time)
 _SEQUENCES: dict[type, str] = {tuple: "t", set: "s", frozenset: "z", deque: "q"}
 _MAPPINGS: dict[type, str] = {dict: "d", OrderedDict: "o", Counter: "n", defaultdict: "d"}
 
-Handles = Callable[[object], dict[str, Any]]
+_GROWING = (list, dict, set, deque)
+
+
+class Outside(Protocol):
+    """A side of a link: what it makes of values that have no plain form, or are more than that."""
+
+    def handle(self, value: object) -> dict[str, Any]:
+        """The tree of a value without plain form."""
+        ...
+
+    def class_of(self, kind: type) -> Any:
+        """The tree of a named tuple's class."""
+        ...
+
+    def keeps(self, kind: type) -> bool:
+        """Whether an object of this subclass of a container is more than what it contains."""
+        ...
+
+    def found(self, content: list[Any]) -> Any:
+        """The value that a handle is for."""
+        ...
+
+    def named(self, kind: Any, fields: list[str], items: list[Any]) -> Any:
+        """The named tuple of class ``kind``."""
+        ...
 
 
 class NotPlainError(ValueError):
@@ -48,10 +74,10 @@ class NotPlainError(ValueError):
 
 
 class Encoder:
-    """One value at a time to a tree. ``handles`` gives the tree of a value that has no plain form."""
+    """Values to trees; its limit of nodes is for all of them together."""
 
-    def __init__(self, handles: Handles | None = None) -> None:
-        self._handles = handles
+    def __init__(self, outside: Outside | None = None) -> None:
+        self._outside = outside
         self._left = _MOST_NODES
 
     def encode(self, value: Any, depth: int = 0) -> Any:
@@ -100,14 +126,44 @@ class Encoder:
 
     def _derived(self, value: Any, kind: type, depth: int) -> Any:
         """A subclass of a plain type goes over as the plain value in it: what it overrides stays behind."""
+        outside = self._outside
+        if outside is not None and issubclass(kind, tuple) and (fields := field_names(kind, tuple.__len__(value))):
+            items = [self.encode(item, depth + 1) for item in tuple.__iter__(value)]
+            return {"nt": [outside.class_of(kind), fields, items]}
+        if outside is not None and issubclass(kind, _GROWING) and outside.keeps(kind):
+            return outside.handle(value)
         for plain in (int, float, str, bytes, tuple, list, dict, set, frozenset, deque):
             if issubclass(kind, plain):
                 return self.encode(_strip(plain, value), depth + 1)
         if kind.__module__ == "numpy" and hasattr(kind, "item") and getattr(value, "ndim", 1) == 0:
             return self.encode(value.item(), depth + 1)
-        if self._handles is None:
+        if outside is None:
             raise NotPlainError(f"a {kind.__name__} has no plain form")
-        return self._handles(value)
+        return outside.handle(value)
+
+
+def field_names(kind: type, size: int) -> list[str]:
+    """The names of a named tuple's items; none where it is no such tuple."""
+    fields = getattr(kind, "_fields", None)
+    if not isinstance(fields, tuple) or len(fields) != size or size > _MOST_FIELDS:
+        return []
+    are_names = all(type(f) is str and f.isidentifier() and not iskeyword(f) and f[0] != "_" for f in fields)
+    return list(fields) if are_names and len(set(fields)) == size and kind.__name__.isidentifier() else []
+
+
+def named_tuple(name: str, fields: list[str]) -> type:
+    """A class of named tuples. Raises ``ValueError`` on what cannot be names."""
+    if len(fields) > _MOST_FIELDS:
+        raise ValueError("too many fields")
+    return namedtuple(name, fields)  # noqa: PYI024
+
+
+def plain(value: Any) -> Any:
+    """The plain container in an object of a subclass; the object itself where there is none."""
+    for base in _GROWING:
+        if isinstance(value, base):
+            return _strip(base, value)
+    return value
 
 
 def _strip(plain: type, value: Any) -> Any:
@@ -122,27 +178,30 @@ def _strip(plain: type, value: Any) -> Any:
     return plain.__getitem__(value, slice(None)) if plain is bytes else str.__str__(value)
 
 
-def decode(tree: Any, handles: Callable[[list[Any]], Any] | None = None, depth: int = 0) -> Any:
+def decode(tree: Any, outside: Outside | None = None, depth: int = 0) -> Any:
     """The value of a tree; raises ``NotPlainError`` on a tree that no ``Encoder`` makes."""
     if depth > 2 * _DEEPEST:
         raise NotPlainError("too deep")
     if isinstance(tree, list):
-        return [decode(item, handles, depth + 1) for item in tree]
+        return [decode(item, outside, depth + 1) for item in tree]
     if not isinstance(tree, dict):
         return tree
     if len(tree) != 1:
         raise NotPlainError("not a value")
     tag, content = next(iter(tree.items()))
     try:
-        if tag == "h" and handles is not None:
-            return handles(content)
+        if tag == "h" and outside is not None:
+            return outside.found(content)
+        if tag == "nt" and outside is not None:
+            kind, fields, items = content
+            return outside.named(decode(kind, outside, depth + 1), fields, decode(items, outside, depth + 1))
         if tag in _PAIRS:
-            pairs = [(decode(k, handles, depth + 1), decode(v, handles, depth + 1)) for k, v in content]
+            pairs = [(decode(k, outside, depth + 1), decode(v, outside, depth + 1)) for k, v in content]
             return _PAIRS[tag](pairs)
         if tag in _ITEMS:
-            return _ITEMS[tag]([decode(item, handles, depth + 1) for item in content])
+            return _ITEMS[tag]([decode(item, outside, depth + 1) for item in content])
         return _ATOMS[tag](content)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise NotPlainError(f"not a value: {error}") from error
 
 
