@@ -25,9 +25,11 @@ class BenchmarkAnswers:
     role: str
     """``in_domain``, ``out_of_domain`` or ``retention``."""
     settings: Mapping[str, Any]
-    """Copied into the table: ``temperature``, ``top_p``, ``max_tokens``, and ``num_samples``, the k of all metrics."""
+    """Copied into the table: ``num_samples``, the k of all metrics; ``temperature``, ``verifier`` and the like."""
     answers: Mapping[str, pa.Table]
     """Model -> table in ``ANSWER_SCHEMA``; the first model is the base."""
+    same: Same | None = None
+    """Which answers vote together, where that is not what ``score_table`` is told for all benchmarks."""
 
 
 def score_table(
@@ -44,7 +46,7 @@ def score_table(
     return {
         "level": config.level,
         "models": models,
-        "benchmarks": [_benchmark(benchmark, config, seed, same) for benchmark in benchmarks],
+        "benchmarks": [_benchmark(benchmark, config, seed, benchmark.same or same) for benchmark in benchmarks],
     }
 
 

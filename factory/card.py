@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from factory.checks import JudgeSection, label
 from factory.recipe import Recipe
 
 _HUB_TAGS = frozenset(
@@ -51,6 +52,9 @@ def dataset_card(recipe: Recipe, examples: Sequence[dict[str, Any]], funnel: Seq
     wrong = sum(e["outcome"] != "correct" for e in examples)
     if wrong:
         lines += [f"**{wrong} of these responses were judged wrong** (`outcome`): this set was made to keep them.", ""]
+    lines += [f"Right or wrong was decided by `{_cell(label(recipe.verify))}`.", ""]
+    if isinstance(recipe.verify, JudgeSection):
+        lines += ["That is a language model's opinion: no rule stands behind these verdicts.", ""]
     lines += ["## Funnel", "", "| step | rows in | kept | dropped |", "|---|---|---|---|"]
     for step in funnel:
         drops = ", ".join(f"{reason} {n}" for reason, n in sorted(step["drops"].items())) or "none"

@@ -189,7 +189,7 @@ def check(
     ] = True,
 ) -> None:
     """Validate a recipe and look for what would fail later: files, columns, models, packages, keys, servers."""
-    from factory.preflight import preflight
+    from factory.preflight import preflight, unpaid
     from factory.recipe_io import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
@@ -199,6 +199,8 @@ def check(
     if problems:
         raise SystemExit(EXIT_ERROR)
     print(f"{recipe}: fine")
+    for note in unpaid(loaded.recipe):
+        print(f"  {note}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from factory import __version__
+from factory.checks import JudgeSection, RecipeVerifier
 from factory.engines.base import Engine
 from factory.engines.build import build_engine
 from factory.engines.config import EngineConfig, TransformersEngineConfig
@@ -25,6 +26,7 @@ from factory.rollout_store import RolloutStore
 from factory.workspace import Artifact, Ledger, Workspace, publish, remove, write_text_if_changed
 from sft.errors import ModelLoadError
 from sft.models import fingerprint, sha256_file
+from verifiers.config import CombineConfig, PluginConfig
 
 MANIFEST = "manifest.json"
 EVENTS = "events.jsonl"
@@ -263,6 +265,23 @@ class Context:
         from factory.engines.openai_engine import openai_identity
 
         return openai_identity(config)
+
+    def verifier_id(self, config: RecipeVerifier) -> dict[str, Any]:
+        """What verdicts depend on: the settings, the verifier's version, and the model of a judge."""
+        from verifiers import build_verifier
+
+        with contextlib.closing(build_verifier(config)) as verifier:
+            inputs = config.model_dump(mode="json", exclude={"num_workers"}) | {"version": verifier.version}
+        if isinstance(config, JudgeSection):  # no worker, so no limit on its time; the engine as a teacher's
+            del inputs["time_limit_s"]
+            inputs["engine"] = self.engine_id(config.engine)
+        elif isinstance(config, CombineConfig):
+            inputs["members"] = [self.verifier_id(member) for member in config.members]
+        elif isinstance(config, PluginConfig):
+            place, _, name = config.check.rpartition(":")
+            if place.endswith(".py"):  # by content, as everything local
+                inputs["check"] = [name, sha256_file(Path(place))]
+        return inputs
 
     @contextmanager
     def engine(self, config: EngineConfig, identity: str | None = None) -> Iterator[Engine]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from factory.checks import OWN_VERIFIER, Check, JudgeSection
 from factory.engines.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig
 from factory.recipe import Recipe
-from factory.sources.config import PoolSource
+from factory.sources.config import PoolSource, ProblemSource
 from sft.errors import ModelLoadError
 from sft.models import ModelRef, resolve_model
 
@@ -23,15 +24,28 @@ def preflight(recipe: Recipe, folder: Path, *, ask_servers: bool = True, until: 
         until: the last stage that is wanted; what only later stages need is not asked for, so that traces can be
             collected from a server without torch.
     """
-    return list(_find(recipe, folder, ask_servers, until))
+    found = _find(recipe, folder, ask_servers, until)
+    return list(dict.fromkeys(found))  # a verifier that cannot run here is found with every source that it judges
+
+
+def unpaid(recipe: Recipe) -> list[str]:
+    """What ``preflight`` leaves out because it would be paid for, one sentence each."""
+    return [
+        f"{check.where}: the judge ({check.config.engine.model}) was not asked whether it accepts the references,"
+        " because its calls are paid for; `factory run --limit 4 --until rollouts` is a small trial"
+        for check in recipe.checks
+        if isinstance(check.config, JudgeSection)
+    ]
 
 
 def _find(recipe: Recipe, folder: Path, ask_servers: bool, until: str | None) -> Iterator[str]:
     yield from _sources(recipe, folder)
-    yield from _verifier(recipe, folder)
-    if until == "problems":
+    yield from _verifiers(recipe, folder)
+    if until in ("problems", "questions"):
         return
-    local = any(isinstance(t.engine, TransformersEngineConfig) for t in recipe.teachers.candidates)
+    judges = _judges(recipe, until)
+    engines = [*(t.engine for t in recipe.teachers.candidates), *judges.values()]
+    local = any(isinstance(engine, TransformersEngineConfig) for engine in engines)
     trials = recipe.teachers.select == "smoke" and len(recipe.teachers.candidates) > 1
     student = trials or until not in ("teachers", "rollouts")
     if local or student:
@@ -41,6 +55,16 @@ def _find(recipe: Recipe, folder: Path, ask_servers: bool, until: str | None) ->
     for teacher in recipe.teachers.candidates:
         for problem in _engine(teacher.engine, ask_servers):
             yield f"teachers.candidates ({teacher.name}): {problem}"
+    for where, engine in judges.items():
+        for problem in _engine(engine, ask_servers):
+            yield f"{where}.engine: {problem}"
+
+
+def _judges(recipe: Recipe, until: str | None) -> dict[str, EngineConfig]:
+    """Engines of the judges that are asked up to a stage, by their place in the recipe."""
+    late = until in (None, "answers", "scores")
+    used = [c for c in recipe.checks if late or c.where == recipe.check.where]
+    return {c.where: c.config.engine for c in used if isinstance(c.config, JudgeSection)}
 
 
 def _packages() -> Iterator[str]:
@@ -61,30 +85,46 @@ def _sources(recipe: Recipe, folder: Path) -> Iterator[str]:
                 yield f"eval.benchmarks ({benchmark.name}): {problem}"
 
 
-def _verifier(recipe: Recipe, folder: Path) -> Iterator[str]:
+def _verifiers(recipe: Recipe, folder: Path) -> Iterator[str]:
+    """Every source's references against the verifier that decides on them."""
+    yield from _verifier(recipe.check, recipe.problems, folder, "problems")
+    for benchmark in recipe.eval.benchmarks:
+        check, where = recipe.check_of(benchmark), f"eval.benchmarks ({benchmark.name})"
+        if not isinstance(benchmark.problems, PoolSource):
+            hint = "" if benchmark.verifier else f"; {OWN_VERIFIER}"
+            yield from _verifier(check, benchmark.problems, folder, where, hint)
+        elif benchmark.verifier is not None:
+            yield from _verifier(check, recipe.problems, folder, where)
+
+
+def _verifier(check: Check, source: ProblemSource, folder: Path, source_where: str, hint: str = "") -> Iterator[str]:
     """Does the verifier accept the first references? As far as that is known without its worker processes."""
+    from factory.self_check import wrong_sort
     from factory.sources.load import first_golds
     from verifiers import VerifierError, build_verifier
     from verifiers.self_check import self_check
 
-    golds = first_golds(recipe.problems, folder)
-    if not golds and recipe.verify.kind == "math":
+    golds = first_golds(source, folder)
+    if not golds and check.config.kind == "math":
         return
     try:
-        verifier = build_verifier(recipe.verify)
+        verifier = build_verifier(check.config)
     except VerifierError as error:
-        yield f"verify: {error}"
+        yield f"{check.where}: {error}"
         return
     found = [
         (place, gold, problem)
         for place, question, gold in golds
-        if (problem := self_check(verifier, gold, question=question, judge=verifier.settle))
+        if (
+            problem := wrong_sort(gold, check.config)
+            or self_check(verifier, gold, question=question, judge=verifier.settle)
+        )
     ]
     if len(found) > len(golds) / 2:  # fewer are dropped and counted by the run
         place, gold, problem = found[0]
         yield (
-            f"verify: {len(found)} of the first {len(golds)} references cannot be used by the verifier"
-            f" {recipe.verify.kind!r}; {place}: {gold[:80]!r}: {problem}"
+            f"{check.where}: {len(found)} of the first {len(golds)} references cannot be used by the verifier"
+            f" {check.config.kind!r}; {source_where}, {place}: {gold[:80]!r}: {problem}{hint}"
         )
 
 

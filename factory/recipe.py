@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from curation.config import CurationConfig
 from evals.config import IntervalConfig
+from factory.checks import Check, RecipeVerifier
 from factory.engines.config import EngineConfig
 from factory.sources.config import BenchmarkSource, ProblemSource
 from sft.config import TrainConfig
-from verifiers.config import MathConfig, VerifyConfig
+from verifiers.config import MathConfig
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 """Usable as a folder name."""
@@ -97,6 +98,8 @@ class Benchmark(_Config):
     """Answers per question (avg@k with k = num_samples)."""
     max_questions: int | None = Field(None, ge=1)
     """Use only so many questions (chosen by id)."""
+    verifier: RecipeVerifier | None = None
+    """Which check decides on this benchmark's answers. Default: the recipe's ``verify``."""
 
 
 class EvalConfig(_Config):
@@ -142,7 +145,7 @@ class Recipe(_Config):
     """Who writes the traces."""
     rollouts: SamplingConfig = SamplingConfig()
     """How the chosen teacher is sampled."""
-    verify: VerifyConfig = MathConfig()
+    verify: RecipeVerifier = MathConfig()
     """Which check decides whether a trace is correct."""
     difficulty: SamplingConfig = SamplingConfig(num_samples=8)
     """How the student's pass rate is measured; its ``max_tokens`` bounds the student's attempts."""
@@ -152,6 +155,23 @@ class Recipe(_Config):
     """How the student is taught."""
     eval: EvalConfig
     """What it is measured on."""
+
+    @property
+    def check(self) -> Check:
+        """What decides on traces and on the student's attempts at the recipe's problems."""
+        return Check("verify", self.verify)
+
+    def check_of(self, benchmark: Benchmark) -> Check:
+        """What decides on the answers to a benchmark."""
+        if benchmark.verifier is None:
+            return self.check
+        return Check(f"eval.benchmarks ({benchmark.name}): verifier", benchmark.verifier)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every check of the recipe, once."""
+        found = (self.check, *(self.check_of(b) for b in self.eval.benchmarks))
+        return tuple({check.where: check for check in found}.values())
 
     @field_validator("prompt_template")
     @classmethod

@@ -69,8 +69,9 @@ def required_type(annotation: Any) -> Any:
 def section_models(annotation: Any) -> tuple[type[BaseModel], ...]:
     """The sections that a type admits; several when ``kind`` chooses among them."""
     wanted = required_type(annotation)
-    options = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
-    return tuple(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    if get_origin(wanted) in (Union, UnionType):  # an option may be a union with a name of its own
+        return tuple(model for option in get_args(wanted) for model in section_models(option))
+    return (wanted,) if isinstance(wanted, type) and issubclass(wanted, BaseModel) else ()
 
 
 def kind_of(model: type[BaseModel]) -> str:

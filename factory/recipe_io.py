@@ -4,10 +4,9 @@ Environment variables are never interpolated and anything that looks like a key 
 everywhere, and a secret never comes near a file or a message.
 
 References to local files (``path`` of a file source, ``model`` of a transformers engine, ``train.student``, the file of
-``verify.check``) stay as
-they were written, so that a saved recipe can be compared between machines; in ``LoadedRecipe.located()`` they are
-absolute. Only what was written relative to another folder, in an extended recipe or by ``--set``, is rewritten at once
-to be relative to the recipe's own.
+a plugin's ``check``) stay as they were written, so that a saved recipe can be compared between machines; in
+``LoadedRecipe.located()`` they are absolute. Only what was written relative to another folder, in an extended recipe or
+by ``--set``, is rewritten at once to be relative to the recipe's own.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from factory.checks import JudgeSection
 from factory.engines.config import TransformersEngineConfig
 from factory.errors import RecipeError
 from factory.recipe import Recipe
@@ -29,7 +29,7 @@ from factory.recipe_fields import recipe_schema
 from factory.recipe_messages import SECRET_NAME, did_you_mean, explain
 from factory.sources.config import FileSource
 from factory.yaml_tree import MAX_DEPTH, Fault, Key, Node, Place, dotted, read_tree, recipe_error, shown
-from verifiers.config import PluginConfig
+from verifiers.config import CombineConfig, PluginConfig
 
 __all__ = ["LoadedRecipe", "load_recipe", "locate", "recipe_schema"]
 
@@ -146,6 +146,15 @@ def _with_references(recipe: Recipe, change: Callable[[str, tuple[Key, ...]], st
             return value.model_copy(update={"path": change(value.path, (*path, "path"))})
         if isinstance(value, TransformersEngineConfig):  # an openai model's name is the server's business
             return value.model_copy(update={"model": change(value.model, (*path, "model"))})
+        if isinstance(value, JudgeSection):
+            return value.model_copy(update={"engine": part(value.engine, *path, "engine")})
+        if isinstance(value, CombineConfig):
+            members = tuple(part(member, *path, "members", i) for i, member in enumerate(value.members))
+            return value.model_copy(update={"members": members})
+        if isinstance(value, PluginConfig):
+            place, colon, name = value.check.rpartition(":")
+            if place.endswith(".py"):
+                return value.model_copy(update={"check": change(place, (*path, "check")) + colon + name})
         return value
 
     candidates = tuple(
@@ -153,20 +162,20 @@ def _with_references(recipe: Recipe, change: Callable[[str, tuple[Key, ...]], st
         for i, teacher in enumerate(recipe.teachers.candidates)
     )
     benchmarks = tuple(
-        benchmark.model_copy(update={"problems": part(benchmark.problems, "eval", "benchmarks", i, "problems")})
+        benchmark.model_copy(
+            update={
+                "problems": part(benchmark.problems, "eval", "benchmarks", i, "problems"),
+                "verifier": benchmark.verifier and part(benchmark.verifier, "eval", "benchmarks", i, "verifier"),
+            }
+        )
         for i, benchmark in enumerate(recipe.eval.benchmarks)
     )
-    verify = recipe.verify
-    if isinstance(verify, PluginConfig):
-        place, colon, name = verify.check.rpartition(":")
-        if place.endswith(".py"):
-            verify = verify.model_copy(update={"check": change(place, ("verify", "check")) + colon + name})
     student = change(recipe.train.student, ("train", "student"))
     return recipe.model_copy(
         update={
             "problems": part(recipe.problems, "problems"),
             "teachers": recipe.teachers.model_copy(update={"candidates": candidates}),
-            "verify": verify,
+            "verify": part(recipe.verify, "verify"),
             "train": recipe.train.model_copy(update={"student": student}),
             "eval": recipe.eval.model_copy(update={"benchmarks": benchmarks}),
         }

@@ -1,29 +1,25 @@
-"""Draw completions through the store and have them judged while the next ones are drawn."""
+"""Draw completions through the store and have them judged: by rules while the next ones are drawn, by a judge after."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from factory.checks import Check, JudgeSection
 from factory.context import Context
+from factory.drawing import LOOKUP, Drawing, JudgeUsage, Usage
 from factory.engines.base import Completion, Engine, Request, SamplingParams
 from factory.errors import EngineError, StageError
+from factory.judging import judge_rows
 from factory.records import Problem, content_hash
 from factory.rollout_store import RolloutStore
 from factory.tables import in_chunks
-from sft.models import sha256_file
-from verifiers import Outcome, Verdict, VerifierError, VerifierPool, VerifyConfig, VerifyTask
-from verifiers.config import PluginConfig
+from verifiers import Outcome, Verdict, VerifierError, VerifierPool, VerifyTask
 
-_LOOKUP = 512
 _MOST_PENDING = 4096
-_MAX_FAILED_SHARE = 0.02
 _MAX_UNCHECKED_SHARE = 0.2
 
 
@@ -32,35 +28,6 @@ class Draw(NamedTuple):
 
     problem: Problem
     request: Request
-
-
-@dataclass
-class Usage:
-    """What completions cost."""
-
-    asked: int = 0
-    generated: int = 0
-    """Drawn in this process; the rest came from the store."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    compute_seconds: float = 0.0
-    """Seconds of generation when the completions were first drawn, summed."""
-    truncated: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    """Texts of failed requests."""
-
-    def notes(self) -> dict[str, Any]:
-        """For a ledger. ``generated`` is left out: it says something of this process, not of the result."""
-        return {
-            "asked": self.asked,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "compute_seconds": round(self.compute_seconds, 2),
-            "truncated": self.truncated,
-            "outcomes": dict(sorted(self.outcomes.items())),
-            **({"errors": dict(self.errors.most_common(5))} if self.errors else {}),
-        }
 
 
 class Judged(NamedTuple):
@@ -103,47 +70,71 @@ def user_turn(template: str, problem: Problem) -> str:
 
 
 def draw_and_judge(
-    ctx: Context, engine: Engine, draws: Sequence[Draw], what: str, usage: Usage
+    ctx: Context, engine: Engine, draws: Sequence[Draw], check: Check, what: str, usage: Usage
 ) -> Iterator[list[Judged]]:
     """Yield the judged completions in the order of ``draws``, part by part.
 
     First everything that is not in the store yet is drawn, each completion stored the moment it arrives and judged in
-    worker processes meanwhile; then the rows are read back. Memory holds the verdicts and one part.
+    worker processes meanwhile (a judge is asked when all are there); then the rows are read back. Memory holds the
+    verdicts and one part.
 
     Raises:
-        EngineError: when the engine cannot go on; what arrived is kept.
+        EngineError: when the engine, or the judge's, cannot go on; what arrived is kept.
         StageError: when more than 2 % of the requests failed for passing reasons, even when asked again, or when the
             checker failed on more than 20 % of the answers.
     """
-    failures: dict[str, Completion] = {}
-    try:
-        verdicts = _draw_all(ctx, engine, draws, what, usage, failures)
-    except VerifierError as error:
-        raise StageError(f"{what}: {error}; the completions that arrived are kept, run again to go on") from error
-    _refuse_many_failures(what, failures, verdicts, len(draws))
+    with ctx.progress.task(what, len(draws)) as task:
+        drawing = Drawing(engine, ctx.store, task.advance)
+        try:
+            verdicts = _draw_all(ctx, drawing, draws, check, what, usage)
+        except VerifierError as error:
+            raise StageError(f"{what}: {error}; the completions that arrived are kept, run again to go on") from error
+    failures = drawing.failures
+    _refuse_many_unchecked(what, check, verdicts, len(draws), usage)
     usage.errors.update(c.error or "unknown" for c in failures.values())
-    for part in in_chunks(draws, _LOOKUP):
+    for part in in_chunks(draws, LOOKUP):
         yield _read_back(ctx.store, part, verdicts, failures, usage)
 
 
 def _draw_all(
-    ctx: Context, engine: Engine, draws: Sequence[Draw], what: str, usage: Usage, failures: dict[str, Completion]
+    ctx: Context, drawing: Drawing, draws: Sequence[Draw], check: Check, what: str, usage: Usage
 ) -> dict[str, Verdict]:
-    """Verdicts by request key; what failed (asked a second time where that may help) goes to ``failures``."""
+    """Verdicts by request key; what failed is in ``drawing.failures``."""
+    requests = [d.request for d in draws]
+    if isinstance(check.config, JudgeSection):
+        for _ in drawing.completions(requests):
+            pass  # stored: their texts are read again part by part
+        drawing.refuse_many_failures(what)
+        answered = [d for d in draws if d.request.key not in drawing.failures]
+        judge = usage.judges.setdefault(check.where, JudgeUsage())
+        rows = _stored_rows(ctx.store, answered)
+        return judge_rows(ctx, check.config, rows, len(answered), f"{what}: the judge of {check.where}", judge)
     gold = {d.request.key: d.problem.gold for d in draws}
-    with VerifierPool(ctx.recipe.verify) as pool, ctx.progress.task(what, len(draws)) as task:
+    with VerifierPool(check.config) as pool:
         judging = _Judging(pool)
-        requests = [d.request for d in draws]
-        for completions in _through_store(engine, ctx.store, requests, usage):
-            _sort_out(completions, gold, judging, failures)
-            task.advance(len(completions), f"{usage.generated} drawn")
-        again = [r for r in requests if r.key in failures and not failures[r.key].permanent]
-        if again and len(again) <= max(_MAX_FAILED_SHARE * len(requests), 1):
-            for completions in _through_store(engine, ctx.store, again, usage):
-                for c in completions:
-                    failures.pop(c.request.key, None)
-                _sort_out(completions, gold, judging, failures)
+        for completion in drawing.completions(requests):
+            judging.submit(_row(completion, gold[completion.request.key]))
+        drawing.refuse_many_failures(what)
         return judging.finish()
+
+
+def _stored_rows(store: RolloutStore, draws: Sequence[Draw]) -> Iterator[VerifyTask]:
+    for part in in_chunks(draws, LOOKUP):
+        for draw, completion in zip(part, store.get([d.request for d in part]), strict=True):
+            yield _row(_present(completion, draw), draw.problem.gold)
+
+
+def _present(completion: Completion | None, draw: Draw) -> Completion:
+    if completion is None:
+        raise EngineError(
+            f"a stored completion disappeared ({draw.request.key}); is another program changing the workspace?"
+        )
+    return completion
+
+
+def _row(completion: Completion, gold: str) -> VerifyTask:
+    request = completion.request
+    return VerifyTask(request.key, completion.text, gold, completion.finish_reason, request.messages[-1][1])
 
 
 class _Judging:
@@ -169,65 +160,18 @@ class _Judging:
         self._verdicts[key] = future.result()
 
 
-def _sort_out(
-    completions: Sequence[Completion], gold: dict[str, str], judging: _Judging, failures: dict[str, Completion]
-) -> None:
-    for c in completions:
-        if c.finish_reason == "error":
-            failures[c.request.key] = c
-        else:
-            judging.submit(
-                VerifyTask(c.request.key, c.text, gold[c.request.key], c.finish_reason, c.request.messages[-1][1])
-            )
-
-
-def _through_store(
-    engine: Engine, store: RolloutStore, requests: Sequence[Request], usage: Usage
-) -> Iterator[list[Completion]]:
-    """Every request's completion, the stored ones first where the engine schedules by itself.
-
-    An engine that computes batches gets them cut at the same places every time, so that a resumed run draws in the
-    same batches as an undisturbed one: float rounding depends on the batch.
-    """
-    missing: list[Request] = []
-    if engine.batch_size:  # similar lengths together: less padding. Any order will do, as long as it is always the same
-        requests = sorted(requests, key=lambda r: (len(r.prompt), r.key))
-    for part in in_chunks(requests, engine.batch_size or _LOOKUP):
-        known = store.get(part)
-        found = [c for c in known if c is not None]
-        if found:
-            yield found
-        absent = [r for r, c in zip(part, known, strict=True) if c is None]
-        if engine.batch_size is None:
-            missing += absent
-        elif absent:
-            yield from _generate(engine, store, absent, usage)
-    if missing:
-        yield from _generate(engine, store, missing, usage)
-
-
-def _generate(engine: Engine, store: RolloutStore, requests: list[Request], usage: Usage) -> Iterator[list[Completion]]:
-    for completions in engine.generate(requests):
-        store.put(completions)
-        usage.generated += len(completions)
-        yield completions
-
-
-def _refuse_many_failures(what: str, failures: dict[str, Completion], verdicts: dict[str, Verdict], total: int) -> None:
-    passing = [c.error or "unknown" for c in failures.values() if not c.permanent]
-    if len(passing) > _MAX_FAILED_SHARE * total:
-        reasons = "; ".join(f"{count}x {text}" for text, count in Counter(passing).most_common(3))
-        raise StageError(
-            f"{what}: {len(passing)} of {total} requests failed ({reasons}). That is no verdict on the model: the"
-            " answers that arrived are kept, run again to ask only for the others"
-        )
+def _refuse_many_unchecked(what: str, check: Check, verdicts: dict[str, Verdict], total: int, usage: Usage) -> None:
     unchecked = Counter(v.reason for v in verdicts.values() if v.outcome is Outcome.ERROR)
-    if unchecked.total() > _MAX_UNCHECKED_SHARE * total:
-        raise StageError(
-            f"{what}: the checker failed on {unchecked.total()} of {total} answers ({dict(unchecked)}),"
-            " too many to trust the rest; the completions are kept: raise verify.time_limit_s, or look at the"
-            " references, and run again"
-        )
+    if unchecked.total() <= _MAX_UNCHECKED_SHARE * total:
+        return
+    hint = f"raise {check.where}.time_limit_s, or look at the references"
+    if isinstance(check.config, JudgeSection):
+        said = usage.judges[check.where].errors.most_common(1)
+        hint = f"look at {check.where}.engine" + (f" (it says: {said[0][0]})" if said else "")
+    raise StageError(
+        f"{what}: the checker failed on {unchecked.total()} of {total} answers ({dict(unchecked)}),"
+        f" too many to trust the rest; the completions are kept: {hint}, and run again"
+    )
 
 
 def _read_back(
@@ -241,14 +185,11 @@ def _read_back(
     for draw, completion in zip(part, store.get([d.request for d in part]), strict=True):
         key = draw.request.key
         usage.asked += 1
-        if key in failures or completion is None:
-            if key not in failures:
-                raise EngineError(
-                    f"a stored completion disappeared ({key}); is another program changing the workspace?"
-                )
+        if key in failures:
             usage.outcomes["engine_error"] += 1
             rows.append(Judged(draw, None, None))
             continue
+        completion = _present(completion, draw)
         verdict = verdicts[key]
         usage.prompt_tokens += completion.num_prompt_tokens
         usage.completion_tokens += completion.num_tokens
@@ -304,16 +245,3 @@ def answer_row(judged: Judged) -> dict[str, Any]:
         "extracted": v.extracted if v else None,
         "seconds": round(c.seconds, 6) if c else 0.0,
     }
-
-
-def verify_config_inputs(config: VerifyConfig) -> dict[str, Any]:
-    """What verdicts depend on: the settings and the verifier's version, not the number of its workers."""
-    from verifiers import build_verifier
-
-    with contextlib.closing(build_verifier(config)) as verifier:
-        inputs = config.model_dump(mode="json", exclude={"num_workers"}) | {"version": verifier.version}
-    if isinstance(config, PluginConfig):
-        place, _, name = config.check.rpartition(":")
-        if place.endswith(".py"):  # by content, as everything local
-            inputs["check"] = [name, sha256_file(Path(place))]
-    return inputs

@@ -11,13 +11,16 @@ from factory.errors import FactoryError, RecipeError
 from factory.preflight import preflight
 from factory.stages.curating import curate
 from factory.stages.evaluation import answers, scores
-from factory.stages.problems import problems
+from factory.stages.problems import problems, questions
 from factory.stages.sampling import difficulty, rollouts
 from factory.stages.teachers import choose_teacher
 from factory.stages.training import targets, train_student
 from verifiers.config import runs_unconfined
 
-STAGES = ("problems", "teachers", "rollouts", "difficulty", "curate", "targets", "train", "answers", "scores")
+STAGES = (
+    *("problems", "questions", "teachers", "rollouts", "difficulty"),
+    *("curate", "targets", "train", "answers", "scores"),
+)
 """Names for ``--until``, in the order of the flow."""
 
 
@@ -68,15 +71,18 @@ def _refuse_what_would_fail_later(ctx: Context) -> None:
 
 def _warn_without_isolation(ctx: Context) -> None:
     """Loudly, and where it is kept."""
-    if runs_unconfined(ctx.recipe.verify) and not ctx.dry_run:
-        text = "verify.sandbox: none - programs that models wrote run as you, on your files and your network"
-        ctx.event("warning", stage="", text=text)
-        ctx.progress.line(f"WARNING: {text}")
+    for check in ctx.recipe.checks:
+        if runs_unconfined(check.config) and not ctx.dry_run:
+            danger = "programs that models wrote run as you, on your files and your network"
+            text = f"{check.where}.sandbox: none - {danger}"
+            ctx.event("warning", stage="", text=text)
+            ctx.progress.line(f"WARNING: {text}")
 
 
 def flow(ctx: Context) -> None:
     """The method."""
     pool = problems(ctx)
+    asked = questions(ctx, pool)
     teacher = choose_teacher(ctx, pool)
     traces = rollouts(ctx, pool, teacher)
     pass_rates = difficulty(ctx, pool, traces)
@@ -86,8 +92,8 @@ def flow(ctx: Context) -> None:
     ctx.stop_behind("targets")
     students = {m: train_student(ctx, m, dataset, captured if m == "kd" else None) for m in methods}
     ctx.stop_behind("train")
-    answered = {"base": answers(ctx, "base", pool, None)}
-    answered |= {m: answers(ctx, m, pool, student) for m, student in students.items()}
+    answered = {"base": answers(ctx, "base", asked, None)}
+    answered |= {m: answers(ctx, m, asked, student) for m, student in students.items()}
     ctx.stop_behind("answers")
     scores(ctx, answered)
 

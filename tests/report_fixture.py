@@ -19,7 +19,7 @@ from factory.records import content_hash
 from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA
 
 STAGES = (
-    "problems", "smoke/base", "smoke/steady", "smoke/wordy", "smoke/hasty", "teachers", "rollouts", "difficulty",
+    "problems", "questions", "smoke/base", "smoke/steady", "smoke/wordy", "smoke/hasty", "teachers", "rollouts", "difficulty",
     "curate", "targets", "train/sft", "train/kd", "answers/base", "answers/sft", "answers/kd", "scores",
 )  # fmt: skip
 BENCHMARKS = (("heldout", "in_domain", 160), ("longer", "out_of_domain", 80), ("phrases", "retention", 60))
@@ -87,7 +87,7 @@ def make_workspace(
     maker = WorkspaceMaker(root, num_problems=num_problems, hostile=hostile)
     wanted = STAGES[: STAGES.index(until) + 1]
     steps: dict[str, Callable[..., None]] = {
-        "problems": _problems, "smoke": _smoke, "teachers": _teachers, "rollouts": _rollouts, "difficulty": _difficulty,
+        "problems": _problems, "questions": _questions, "smoke": _smoke, "teachers": _teachers, "rollouts": _rollouts, "difficulty": _difficulty,
         "curate": _curate, "targets": _targets, "train": _train, "answers": _answers,
     }  # fmt: skip
     for stage in wanted:
@@ -146,6 +146,10 @@ def _problems(maker: WorkspaceMaker) -> None:
     maker.folder("problems")
     drops = {"held_out_for_benchmark": 160, "duplicate_problem": 3}
     maker.close("problems", maker.num_problems + 163, maker.num_problems, drops, {"benchmark_questions": 300})
+
+
+def _questions(maker: WorkspaceMaker) -> None:
+    maker.close("questions", 300, 300, {})
 
 
 def _smoke(maker: WorkspaceMaker, name: str) -> None:

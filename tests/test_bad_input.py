@@ -180,7 +180,7 @@ def test_an_unreachable_server_is_named_and_the_problems_stay(tmp_path: Path) ->
     recipe = with_server(tmp_path, url)
     address = url.removeprefix("http://").removesuffix("/v1")
     refused(run_until("rollouts", recipe), "'m'", address, "run again")
-    assert list(ledgers(tmp_path / "ws")) == ["problems", "teachers"]
+    assert list(ledgers(tmp_path / "ws")) == ["problems", "questions", "teachers"]
 
 
 def test_a_refused_key_is_named_by_its_variable_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +296,7 @@ def test_a_damaged_student_is_named_before_any_teacher_is_asked(tmp_path: Path) 
     model = damaged(tmp_path, cut_weights)
     ended = run_until("teachers", tiny_recipe(tmp_path), "--set", f"train.student={model}")
     refused(ended, f"model {model!r}")
-    assert list(ledgers(tmp_path / "ws")) == ["problems"]
+    assert list(ledgers(tmp_path / "ws")) == ["problems", "questions"]
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_full_disk_in_the_rollout_store_keeps_what_arrived(tmp_path: Path) -> 
         recipe = with_server(tmp_path, server.url)
         ended = call_factory("run", recipe, "--workspace", disk, "--until", "rollouts", "--quiet")
         refused(ended, "rollouts.sqlite", "make room", "run again")
-        assert list(ledgers(disk)) == ["problems", "teachers"]
+        assert list(ledgers(disk)) == ["problems", "questions", "teachers"]
 
 
 def test_a_full_disk_while_a_student_is_saved_is_a_message(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_full_disk_while_a_student_is_saved_is_a_message(tmp_path: Path) -> No
     with small_disk(tmp_path / "disk", "900k") as disk:
         ended = call_factory("run", recipe, "--workspace", disk, "--until", "teachers", "--quiet")
         refused(ended, "smoke-terse", "no space left", "make room", "run again")
-        assert list(ledgers(disk)) == ["problems", "smoke/base"]
+        assert list(ledgers(disk)) == ["problems", "questions", "smoke/base"]
         assert not [path.name for path in disk.rglob(".*")]
 
 

@@ -139,7 +139,7 @@ def test_an_unknown_stage_is_an_error_with_a_proposal(tmp_path: Path) -> None:
     ended = call_factory("run", tiny_recipe(tmp_path), "--workspace", tmp_path / "ws", "--until", "curated")
     assert ended.code == 1
     assert ended.err.startswith('factory: --until: unknown stage "curated" - did you mean "curate"?')
-    assert "problems, teachers, rollouts" in ended.err
+    assert "problems, questions, teachers" in ended.err
     assert not (tmp_path / "ws").exists()
 
 

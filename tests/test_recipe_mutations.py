@@ -112,6 +112,19 @@ eval:
     - name: hub
       problems: {kind: hub, dataset: openai/gsm8k, revision: main, config: main, split: test}
       role: retention
+      verifier:
+        kind: judge
+        engine: {kind: openai, model: org/judge, base_url: http://localhost:8001/v1}
+        temperature: 0.1
+        max_tokens: 512
+        num_votes: 3
+        seed: 4
+        part: final
+        max_response_chars: 900
+        max_question_chars: 900
+        require_quote: true
+        rubric: To three digits.
+        batch_size: 9
 """
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -165,7 +178,7 @@ def check(path: Path, overrides: tuple[str, ...] = ()) -> bool:
     except RecipeError as error:
         text = str(error)
         assert path.name in text or "--set" in text
-        assert not re.search(r"\.(file|transformers|openai|pool|arithmetic|hub|exact|ded)\.", text), text
+        assert not re.search(r"\.(file|transformers|openai|pool|arithmetic|hub|exact|ded|judge)\.", text), text
         numbers = [int(n) for n in re.findall(rf"{re.escape(path.name)}:(\d+)", text)]
         assert all(1 <= n <= path.read_bytes().count(b"\n") + 2 for n in numbers)
         assert all(line.isprintable() for line in text.splitlines())

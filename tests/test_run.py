@@ -44,6 +44,7 @@ from factory.workspace import Artifact, read_ledger
 
 STAGES = [
     "problems",
+    "questions",
     "smoke/base",
     "smoke/terse",
     "smoke/steady",
@@ -232,14 +233,14 @@ def test_both_candidates_students_get_the_same_number_of_training_tokens(finishe
 
 def test_no_benchmark_question_is_trained_on(finished: Finished) -> None:
     pool = read_problems(stage_dir(finished.workspace, "problems") / "problems.parquet")
-    problems = stage_dir(finished.workspace, "problems")
-    artifact = Artifact("problems", problems, read_ledger(problems))
+    questions = stage_dir(finished.workspace, "questions")
+    artifact = Artifact("questions", questions, read_ledger(questions))
     asked = {name: load_questions(artifact, name) for name in ("two-steps", "pool")}
     assert {name: len(questions) for name, questions in asked.items()} == {"two-steps": 14, "pool": 6}
     prompts = {normalise_prompt(problem.prompt) for problem in pool}
     trained = {normalise_prompt(row["prompt"]) for row in rows_of(finished.workspace, "rollouts", "traces.parquet")}
-    for questions in asked.values():
-        assert not {normalise_prompt(question.prompt) for question in questions} & (prompts | trained)
+    for own in asked.values():
+        assert not {normalise_prompt(question.prompt) for question in own} & (prompts | trained)
 
 
 def test_the_students_load_and_hold_no_pickle(finished: Finished) -> None:
@@ -373,9 +374,9 @@ def test_a_dry_run_lists_what_is_done_and_what_would_be_and_changes_nothing(fini
     changed = ("--set", "curate.size=6")
     ended = call_factory("run", finished.recipe, "--workspace", workspace, "--dry-run", *changed)
     listed = ["next   curate", "then   targets", "then   train", "then   answers", "then   scores"]
-    assert (ended.code, ended.out.splitlines()) == (0, [*done[:7], *listed])
+    assert (ended.code, ended.out.splitlines()) == (0, [*done[:8], *listed])
     ended = call_factory("run", finished.recipe, "--workspace", workspace, "--dry-run", "--until", "train", *changed)
-    assert ended.out.splitlines() == [*done[:7], *listed[:3]]
+    assert ended.out.splitlines() == [*done[:8], *listed[:3]]
     assert digests(workspace, "rollouts.sqlite", "runs", "store") == before
 
 
@@ -498,7 +499,7 @@ def test_status_and_ls_tell_what_is_there(finished: Finished) -> None:
     status = call_factory("status", "--workspace", finished.workspace)
     assert status.code == 0
     assert "nothing is running" in status.out
-    assert "tiny: 15 stages done, scored" in status.out
+    assert "tiny: 16 stages done, scored" in status.out
     assert re.search(r"^  rollouts +in=60 kept=\d+ [\d.]+s$", status.out, re.MULTILINE)
     assert str(run_dir(finished.workspace) / "report.html") in status.out
     listed = call_factory("ls", "--workspace", finished.workspace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -84,23 +85,29 @@ def program(call: Call) -> Reply:
     return Reply(chat_reply(text, num_prompt_tokens=9, num_tokens=20))
 
 
-def test_programs_of_a_teacher_are_judged_by_their_tests_in_the_sandbox(tmp_path: Path) -> None:
-    asked = {"double": "2", "triple": "3", "halve": "0.5"}
+def programs(folder: Path, server: LoopbackServer, asked: dict[str, str], verify: dict[str, Any]) -> Path:
+    """A recipe that asks for a program per verb; ``asked`` says what it has to print for 1. The benchmark is maths."""
     rows = [
         {"question": f"Read an integer and {verb} it.", "tests": {"inputs": ["1"], "outputs": [answer]}}
         for verb, answer in asked.items()
     ]
-    (tmp_path / "programs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "programs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    engine = {"kind": "openai", "model": "coder", "base_url": server.url}
+    sums = {"name": "some", "problems": {"kind": "arithmetic", "num": 3}, "verifier": {"kind": "math"}}
+    return tiny_recipe(
+        folder,
+        problems={"kind": "file", "path": "programs.jsonl", "gold_format": "json", "columns": {"gold": "tests"}},
+        teachers={"select": "first", "candidates": [{"name": "coder", "engine": engine}]},
+        verify=verify,
+        train={"methods": ["sft"]},
+        eval={"benchmarks": [sums]},
+    )
+
+
+def test_programs_of_a_teacher_are_judged_by_their_tests_in_the_sandbox(tmp_path: Path) -> None:
     with LoopbackServer(program) as server:
-        engine = {"kind": "openai", "model": "coder", "base_url": server.url}
-        recipe = tiny_recipe(
-            tmp_path,
-            problems={"kind": "file", "path": "programs.jsonl", "gold_format": "json", "columns": {"gold": "tests"}},
-            teachers={"select": "first", "candidates": [{"name": "coder", "engine": engine}]},
-            verify={"kind": "code", "time_limit_s": 5},
-            train={"methods": ["sft"]},
-            eval={"benchmarks": [{"name": "some", "problems": {"kind": "arithmetic", "num": 3}}]},
-        )
+        asked = {"double": "2", "triple": "3", "halve": "0.5"}
+        recipe = programs(tmp_path, server, asked, {"kind": "code", "time_limit_s": 5})
         done = run_factory("run", recipe, "--workspace", "ws", "--until", "rollouts", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     traces = pq.read_table(stage_dir(tmp_path / "ws", "rollouts") / "traces.parquet").to_pylist()
@@ -114,18 +121,9 @@ def test_programs_of_a_teacher_are_judged_by_their_tests_in_the_sandbox(tmp_path
 
 
 def test_a_run_without_isolation_says_so_loudly_and_keeps_it(tmp_path: Path) -> None:
-    row = {"question": "Read an integer and double it.", "tests": {"inputs": ["1"], "outputs": ["2"]}}
-    (tmp_path / "programs.jsonl").write_text(f"{json.dumps(row)}\n")
+    unconfined = {"kind": "any_of", "members": [{"kind": "code", "sandbox": "none"}]}
     with LoopbackServer(program) as server:
-        engine = {"kind": "openai", "model": "coder", "base_url": server.url}
-        recipe = tiny_recipe(
-            tmp_path,
-            problems={"kind": "file", "path": "programs.jsonl", "gold_format": "json", "columns": {"gold": "tests"}},
-            teachers={"select": "first", "candidates": [{"name": "coder", "engine": engine}]},
-            verify={"kind": "any_of", "members": [{"kind": "code", "sandbox": "none"}]},
-            train={"methods": ["sft"]},
-            eval={"benchmarks": [{"name": "some", "problems": {"kind": "arithmetic", "num": 3}}]},
-        )
+        recipe = programs(tmp_path, server, {"double": "2"}, unconfined)
         done = run_factory("run", recipe, "--workspace", "ws", "--until", "rollouts", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "WARNING: verify.sandbox: none" in done.stderr

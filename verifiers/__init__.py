@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from verifiers.base import TextVerifier, Verifier, VerifierError, VerifyTask
-from verifiers.config import CodeConfig, ExactConfig, MathConfig, PluginConfig, VerifyConfig
+from verifiers.config import CodeConfig, ExactConfig, JudgeConfig, MathConfig, PluginConfig, VerifyConfig
 from verifiers.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ __all__ = [
 _MODULES = {"all_of": "combine", "any_of": "combine", "first_decided": "combine"}
 
 
-def build_verifier(config: VerifyConfig) -> Verifier:
-    """The verifier that ``config.kind`` names: ``VERIFIER`` of ``verifiers.<kind>`` (``combine`` for combinators)."""
+def build_verifier(config: VerifyConfig | JudgeConfig) -> Verifier:
+    """The verifier that ``config.kind`` names: ``VERIFIER`` of ``verifiers.<kind>`` (``combine`` for combinators).
+
+    A judge's decides only the rows for which no model is asked; the others are ``judge_all``'s.
+    """
     module = import_module(f"{__name__}.{_MODULES.get(config.kind, config.kind)}")
     verifier: Verifier = module.VERIFIER(config)
     return verifier

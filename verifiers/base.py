@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, Protocol
 
 from verifiers.verdict import Outcome, Verdict
@@ -100,6 +103,21 @@ class TextVerifier:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def recorded(verifier: Verifier, find: Callable[[VerifyTask], Verdict], task: VerifyTask) -> Verdict:
+    """What ``find`` says of a row, with the verifier's name and the seconds it took.
+
+    What it raises is ``error/checker_failed``: a defect, of ours or of a library, must become a recorded row and not
+    end the run.
+    """
+    start = time.perf_counter()
+    try:
+        verdict = find(task)
+    except Exception:
+        return error_verdict(verifier, "checker_failed", time.perf_counter() - start)
+    name = f"{verifier.name}@{verifier.version}"
+    return replace(verdict, verifier=name, seconds=time.perf_counter() - start)
 
 
 def error_verdict(verifier: Verifier, reason: str, seconds: float = 0.0) -> Verdict:

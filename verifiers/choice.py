@@ -19,11 +19,10 @@ concludes with ("so it must be Paris"), if it points at one only. What is refuse
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar, NamedTuple
 
 from verifiers import choice_wording as w
-from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, recorded
 from verifiers.choice_options import (
     LETTERS,
     Options,
@@ -83,20 +82,12 @@ class ChoiceVerifier(TextVerifier):
 
     def verify(self, task: VerifyTask) -> Verdict:
         """The verdict. Never raises on any text."""
-        start = time.perf_counter()
-        try:
-            outcome, reading = self._find(task)
-        except Exception:  # a defect of ours must become a recorded row, not end the run
-            return error_verdict(self, "checker_failed", time.perf_counter() - start)
+        return recorded(self, self._verdict, task)
+
+    def _verdict(self, task: VerifyTask) -> Verdict:
+        outcome, reading = self._find(task)
         name = next(iter(sorted(reading.letters)), None) if len(reading.letters) == 1 else None
-        return Verdict(
-            outcome,
-            reading.reason,
-            name or (reading.text[:LONGEST_TAIL] or None),
-            reading.rule,
-            f"{self.name}@{self.version}",
-            time.perf_counter() - start,
-        )
+        return Verdict(outcome, reading.reason, name or (reading.text[:LONGEST_TAIL] or None), reading.rule)
 
     def _find(self, task: VerifyTask) -> tuple[Outcome, Reading]:
         options = read_options(task.question)

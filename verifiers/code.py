@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import ClassVar
 
-from verifiers.base import INFRASTRUCTURE_REASONS, VerifyTask, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, VerifyTask, recorded
 from verifiers.code_extract import Program, extract_program
 from verifiers.code_runner import RUNNERS, CaseResult
 from verifiers.code_tests import AssertTests, CodeTests, ScriptTests, UnusableTestsError, parse_tests
@@ -70,19 +69,13 @@ class CodeVerifier:
 
     def verify(self, task: VerifyTask) -> Verdict:
         """Extract the program and run the tests."""
-        start = time.perf_counter()
-        try:
-            verdict = self._verify(task, start)
-        except Exception:  # a defect of ours must become a recorded row, not end the run
-            verdict = error_verdict(self, "checker_failed", time.perf_counter() - start)
-        return verdict
+        return recorded(self, self._verify, task)
 
-    def _verify(self, task: VerifyTask, start: float) -> Verdict:
+    def _verify(self, task: VerifyTask) -> Verdict:
         program = Program(None, None, truncated=False)
 
         def verdict(outcome: Outcome, reason: str, detail: str | None = None) -> Verdict:
-            seconds, version = time.perf_counter() - start, f"{self.name}@{self.version}"
-            return Verdict(outcome, reason, program.code, program.rule, version, seconds, detail)
+            return Verdict(outcome, reason, program.code, program.rule, detail=detail)
 
         try:
             tests = parse_tests(task.gold)

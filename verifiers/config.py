@@ -85,7 +85,7 @@ AnyVerifyConfig = Annotated[VerifyConfig | JudgeConfig, Field(discriminator="kin
 complete_combine_config(VerifyConfig)
 
 
-def runs_unconfined(config: VerifyConfig) -> bool:
+def runs_unconfined(config: VerifyConfig | JudgeConfig) -> bool:
     """Whether model-written code would run without a sandbox, in this verifier or in a member of it."""
     if isinstance(config, CombineConfig):
         return any(runs_unconfined(member) for member in config.members)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from typing import ClassVar
 
-from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, recorded
 from verifiers.config import ExactConfig
-from verifiers.extract import Extraction, extract_answer, final_text
+from verifiers.extract import extract_answer, final_text
 from verifiers.verdict import Outcome, Verdict
 
 __all__ = ["ExactVerifier"]
@@ -45,35 +44,25 @@ class ExactVerifier(TextVerifier):
 
     def verify(self, task: VerifyTask) -> Verdict:
         """Compare; where nothing in the text is marked as the answer, the whole final text may be it, too."""
-        start = time.perf_counter()
-        try:
-            verdict = self._verify(task, start)
-        except Exception:  # a defect of ours must become a recorded row, not end the run
-            verdict = error_verdict(self, "checker_failed", time.perf_counter() - start)
-        return verdict
+        return recorded(self, self._find, task)
 
-    def _verify(self, task: VerifyTask, start: float) -> Verdict:
-        def verdict(outcome: Outcome, reason: str, found: Extraction | None = None) -> Verdict:
-            answer, rule = (found.answer, found.rule) if found else (None, None)
-            seconds = time.perf_counter() - start
-            return Verdict(outcome, reason, answer, rule, f"{self.name}@{self.version}", seconds)
-
+    def _find(self, task: VerifyTask) -> Verdict:
         response = task.response
         expected = self._normalise(task.gold)
         if not expected:
-            return verdict(Outcome.UNVERIFIABLE, "gold_unparsed")
+            return Verdict(Outcome.UNVERIFIABLE, "gold_unparsed")
         if task.finish_reason == "length":
-            return verdict(Outcome.INCORRECT, "truncated")
+            return Verdict(Outcome.INCORRECT, "truncated")
         found = extract_answer(response)
         if found.truncated:
-            return verdict(Outcome.INCORRECT, "truncated")
+            return Verdict(Outcome.INCORRECT, "truncated")
         if found.rule in _WEAK_RULES and self._normalise(final_text(response)) == expected:
-            return verdict(Outcome.CORRECT, "same_text", Extraction(final_text(response), "whole", truncated=False))
+            return Verdict(Outcome.CORRECT, "same_text", final_text(response), "whole")
         if found.answer is None:
-            return verdict(Outcome.INCORRECT, "no_answer")
+            return Verdict(Outcome.INCORRECT, "no_answer")
         if self._normalise(found.answer) == expected:
-            return verdict(Outcome.CORRECT, "same_text", found)
-        return verdict(Outcome.INCORRECT, "mismatch", found)
+            return Verdict(Outcome.CORRECT, "same_text", found.answer, found.rule)
+        return Verdict(Outcome.INCORRECT, "mismatch", found.answer, found.rule)
 
     def _normalise(self, text: str) -> str:
         text = " ".join(unicodedata.normalize("NFKC", text).split()).strip(" .")

@@ -24,11 +24,10 @@ import json
 import math
 import re
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifierError, VerifyTask, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifierError, VerifyTask, recorded
 from verifiers.config_more import ReasoningGymConfig
 from verifiers.extract import explicit_answer, extract_answer, final_text
 from verifiers.verdict import Outcome, Verdict
@@ -118,14 +117,11 @@ class ReasoningGymVerifier(TextVerifier):
 
     def verify(self, task: VerifyTask) -> Verdict:
         """The verdict, with the score in ``detail``. Never raises on any text; run it in a ``VerifierPool``."""
-        start = time.perf_counter()
-        try:
-            outcome, reason, answer, rule, score = self._find(task)
-        except Exception:  # foreign scorers raise anything; a failed check must become a recorded row
-            return error_verdict(self, "checker_failed", time.perf_counter() - start)
-        detail = None if score is None else json.dumps({"score": score})
-        name = f"{self.name}@{self.version}"
-        return Verdict(outcome, reason, answer, rule, name, time.perf_counter() - start, detail)
+        return recorded(self, self._verdict, task)
+
+    def _verdict(self, task: VerifyTask) -> Verdict:
+        outcome, reason, answer, rule, score = self._find(task)  # foreign scorers raise anything
+        return Verdict(outcome, reason, answer, rule, detail=None if score is None else json.dumps({"score": score}))
 
     def render(self, gold: str) -> str | None:
         """The entry's own answer between tags; None where the entry has none."""

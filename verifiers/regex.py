@@ -7,10 +7,9 @@ process, and a row that takes too long ends with its worker (``error/timeout``).
 from __future__ import annotations
 
 import re
-import time
 from typing import ClassVar, NamedTuple
 
-from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, error_verdict
+from verifiers.base import INFRASTRUCTURE_REASONS, TextVerifier, VerifyTask, recorded
 from verifiers.config_more import RegexConfig
 from verifiers.extract import extract_answer, final_text
 from verifiers.verdict import Outcome, Verdict
@@ -50,13 +49,12 @@ class RegexVerifier(TextVerifier):
 
     def verify(self, task: VerifyTask) -> Verdict:
         """The verdict. Never raises on any text; may hang on a hostile pattern, so run it in a ``VerifierPool``."""
-        start = time.perf_counter()
-        try:
-            outcome, reason, found = self._find(task)
-        except Exception:  # a defect of ours must become a recorded row, not end the run
-            return error_verdict(self, "checker_failed", time.perf_counter() - start)
+        return recorded(self, self._verdict, task)
+
+    def _verdict(self, task: VerifyTask) -> Verdict:
+        outcome, reason, found = self._find(task)
         text, rule = found or (None, None)
-        return Verdict(outcome, reason, text, rule, f"{self.name}@{self.version}", time.perf_counter() - start)
+        return Verdict(outcome, reason, text, rule)
 
     def render(self, gold: str) -> str | None:
         """The pattern itself where it has no special characters and so matches itself; else None."""

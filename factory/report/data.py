@@ -185,7 +185,7 @@ def expected_stages(recipe: Mapping[str, Any]) -> list[str]:
         return []
     teachers, methods = recipe["teachers"], recipe["train"]["methods"]
     smoke = teachers["select"] == "smoke" and len(teachers["candidates"]) > 1
-    keys = ["problems"]
+    keys = ["problems", "questions"]
     keys += [f"smoke/{t['name']}" for t in teachers["candidates"]] if smoke else []
     keys += ["teachers", "rollouts", "difficulty", "curate"]
     keys += ["targets"] if "kd" in methods else []
@@ -398,8 +398,14 @@ def train_log(run: RunFolder, stage: str) -> list[dict[str, Any]] | None:
 
 
 def costs(run: RunFolder) -> list[Cost]:
-    """One row per stage that ran. The stage's notes go first; what they lack is added up from its files."""
-    return [_cost(run, stage) for stage in run.stages]
+    """One row per stage that ran, and one per judge of it.
+
+    The stage's notes go first; what they lack is added up from its files.
+    """
+    rows: list[Cost] = []
+    for stage in run.stages:
+        rows += [_cost(run, stage), *_judge_costs(run, stage)]
+    return rows
 
 
 def _cost(run: RunFolder, stage: str) -> Cost:
@@ -421,10 +427,31 @@ def _cost(run: RunFolder, stage: str) -> Cost:
     return Cost(stage, _number(ledger.get("seconds")), prompt, completion, trained, money)
 
 
+def _judge_costs(run: RunFolder, stage: str) -> Iterator[Cost]:
+    """The calls of the judges that decided on a stage's answers; their time is part of the stage's."""
+    judges = (run.ledger(stage).get("notes") or {}).get("judges") or {}
+    for where, notes in judges.items():
+        prompt, completion = _number(notes.get("prompt_tokens")), _number(notes.get("completion_tokens"))
+        engine, asked_on = _judge_at(run, where)
+        name = f"{stage}: judge {engine.get('model', '')}".strip() + (f" on {asked_on}" if asked_on else "")
+        yield Cost(name, None, prompt, completion, None, _money(engine, prompt, completion))
+
+
+def _judge_at(run: RunFolder, where: str) -> tuple[Mapping[str, Any], str]:
+    """The engine of the judge that a ledger knows by its place in the recipe, and the benchmark whose own it is."""
+    for benchmark in run.recipe["eval"]["benchmarks"] if run.recipe else []:
+        if where == f"eval.benchmarks ({benchmark['name']}): verifier":
+            return (benchmark.get("verifier") or {}).get("engine") or {}, benchmark["name"]
+    return (run.recipe["verify"].get("engine") or {}) if run.recipe else {}, ""
+
+
 def _price(run: RunFolder, teacher: str | None, prompt: float | None, completion: float | None) -> float | None:
     """Tokens at the prices that the recipe gives for this teacher; None for one without prices."""
     candidates = run.recipe["teachers"]["candidates"] if run.recipe else []
-    engine: Mapping[str, Any] = next((c["engine"] for c in candidates if c["name"] == teacher), {})
+    return _money(next((c["engine"] for c in candidates if c["name"] == teacher), {}), prompt, completion)
+
+
+def _money(engine: Mapping[str, Any], prompt: float | None, completion: float | None) -> float | None:
     prices = engine.get("price_per_1m_prompt_tokens"), engine.get("price_per_1m_completion_tokens")
     if not any(prices) or prompt is None or completion is None:
         return None

@@ -272,7 +272,8 @@ def scores_section(run: RunFolder, level: str) -> Mapping[str, Any] | str:
 
 
 def _settings(benchmark: Mapping[str, Any]) -> str:
-    return f"{_asked(benchmark)}; {sampling(benchmark)}"
+    checked = f"; checked by {benchmark['verifier']}" if benchmark.get("verifier") else ""
+    return f"{_asked(benchmark)}; {sampling(benchmark)}{checked}"
 
 
 def _score_row(benchmark: Mapping[str, Any], model: str) -> list[Cell]:

@@ -186,7 +186,7 @@ def _recipe_facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append((f"Teacher {teacher['name']}", f"{engine['model']} ({engine['kind']})"))
     facts += [
         ("Traces", f"{rollouts['num_samples']} per problem, {sampling(rollouts)}"),
-        ("Check", _brief(recipe["verify"])),
+        ("Check", _check(recipe["verify"])),
         ("Curation", f"up to {recipe['curate']['size']:,} examples, {_brief(recipe['curate']['selector'])}"),
         ("Student", str(train["student"])),
         ("Training", f"{' and '.join(train['methods'])}; {text.count(train['epochs'])} epochs, {train['batch_size']}"
@@ -195,8 +195,20 @@ def _recipe_facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     for b in evaluation["benchmarks"]:
         said = f"{ROLES.get(b['role'], b['role'])}; {_brief(b['problems'])}; {b['num_samples']} answers per question"
+        said += f"; checked by {_check(b['verifier'])}" if b.get("verifier") else ""
         facts.append((f"Benchmark {b['name']}", said))
     return [*facts, ("Evaluation", sampling(evaluation)), ("Seed", str(recipe["seed"]))]
+
+
+def _check(verifier: Mapping[str, Any]) -> str:
+    """A verifier in one line: what ``_brief`` says and the members of several, or who the judge is and what it sees."""
+    if verifier["kind"] == "judge":
+        engine = verifier["engine"]
+        shown = f"judge: model {engine['model']} ({engine['kind']}), {verifier['num_votes']} votes,"
+        shown += f" shown the response's {verifier['part']} part" if verifier["part"] != "whole" else " shown all of it"
+        return shown + (f"; told: {verifier['rubric']}" if verifier["rubric"] else "")
+    members = ", ".join(member["kind"] for member in verifier.get("members") or ())
+    return ", ".join(part for part in (_brief(verifier), members) if part)
 
 
 def _brief(section: Mapping[str, Any]) -> str:

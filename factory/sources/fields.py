@@ -243,7 +243,9 @@ def _gold_text(value: Any) -> str:
         return str(value)
     if isinstance(value, float | Decimal) and math.isfinite(value):
         return _number_text(value)
-    raise UnusableRowError("unusable_gold", f"expected a text, a number or a truth value, got {type(value).__name__}")
+    hint = "; an object, as the tests of a program are, takes gold_format: json" if isinstance(value, dict) else ""
+    kind = type(value).__name__
+    raise UnusableRowError("unusable_gold", f"expected a text, a number or a truth value, got {kind}{hint}")
 
 
 def _number_text(value: float | Decimal) -> str:

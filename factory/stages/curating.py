@@ -60,4 +60,4 @@ def write_card(ctx: Context, curated: Artifact) -> None:
     columns = ["problem_id", "teacher", "model", "licence", "outcome"]
     rows = read_table(curated.path / "dataset" / "train.parquet", columns).to_pylist()
     funnel = json.loads((curated.path / "funnel.json").read_text())
-    write_text_if_changed(ctx.run_dir / "dataset" / "README.md", dataset_card(ctx.recipe, rows, funnel))
+    write_text_if_changed(ctx.run_dir / "dataset" / "README.md", dataset_card(ctx.written, rows, funnel))

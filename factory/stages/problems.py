@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from factory.checks import OWN_VERIFIER
 from factory.context import Context
 from factory.errors import DataError
 from factory.recipe import Benchmark
 from factory.records import Problem, content_hash
-from factory.rollouts import verify_config_inputs
 from factory.self_check import usable_golds
 from factory.sources.config import PoolSource, ProblemSource
 from factory.sources.load import Dropped, holdout, load_problems, remove_overlap, source_digest
@@ -20,6 +20,7 @@ from factory.tables import read_problems, write_jsonl, write_problems
 from factory.workspace import Artifact, Ledger
 
 VERSION = 3
+QUESTIONS_VERSION = 1
 
 
 def problems(ctx: Context) -> Artifact:
@@ -30,7 +31,7 @@ def problems(ctx: Context) -> Artifact:
         "content": _content(ctx, recipe.problems, "problems"),
         "benchmarks": [_benchmark_inputs(ctx, i, b) for i, b in enumerate(recipe.eval.benchmarks)],
         "seed": recipe.seed,
-        "verify": verify_config_inputs(recipe.verify),
+        "verify": ctx.verifier_id(recipe.verify),
         "limit": ctx.limit,
     }
     return ctx.stage("problems", VERSION, inputs, lambda folder: _fill(ctx, folder))
@@ -113,11 +114,45 @@ def _refuse_empty(ctx: Context, pool: Sequence[Problem], dropped: Sequence[Dropp
         )
 
 
+def questions(ctx: Context, problems: Artifact) -> Artifact:
+    """``NAME.parquet``: each benchmark's questions without those whose reference its verifier cannot use.
+
+    A stage of its own, so that a benchmark's verifier can be changed without training again.
+    """
+    benchmarks = ctx.recipe.eval.benchmarks
+    inputs = {
+        "problems": problems.id,
+        "verifiers": [[b.name, ctx.verifier_id(ctx.recipe.check_of(b).config)] for b in benchmarks],
+    }
+
+    def fill(folder: Path) -> Ledger:
+        num_asked = 0
+        dropped: list[dict[str, object]] = []
+        for b in benchmarks:
+            asked = read_problems(problems.path / "benchmarks" / f"{b.name}.parquet")
+            check = ctx.recipe.check_of(b)
+            where = f"eval.benchmarks ({b.name}): problems"
+            try:
+                kept, refused = usable_golds(asked, check.config, where=where, verifier_where=check.where)
+            except DataError as error:
+                if b.verifier is None:
+                    raise DataError(f"{error}; {OWN_VERIFIER}") from error
+                raise
+            num_asked += len(asked)
+            dropped += [{"benchmark": b.name, **asdict(d)} for d in refused]
+            write_problems(folder / f"{b.name}.parquet", kept)
+        write_jsonl(folder / "dropped.jsonl", dropped)
+        drops = {"gold_refused": len(dropped)} if dropped else {}
+        return Ledger("questions", num_asked, num_asked - len(dropped), drops)
+
+    return ctx.stage("questions", QUESTIONS_VERSION, inputs, fill)
+
+
 def load_pool(artifact: Artifact) -> list[Problem]:
     """The problems of a finished stage."""
     return read_problems(artifact.path / "problems.parquet")
 
 
 def load_questions(artifact: Artifact, benchmark: str) -> list[Problem]:
-    """The questions of one benchmark."""
-    return read_problems(artifact.path / "benchmarks" / f"{benchmark}.parquet")
+    """The questions of one benchmark that are asked."""
+    return read_problems(artifact.path / f"{benchmark}.parquet")

@@ -8,12 +8,13 @@ from typing import Any
 
 from curation.difficulty import pass_rate_posterior
 from factory.context import Context
+from factory.drawing import Usage
 from factory.engines.base import SamplingParams
 from factory.engines.config import TransformersEngineConfig
 from factory.errors import StageError
 from factory.recipe import SamplingConfig, Teacher
 from factory.records import Problem
-from factory.rollouts import Usage, draw_and_judge, plan_draws, trace_row, verify_config_inputs
+from factory.rollouts import draw_and_judge, plan_draws, trace_row
 from factory.stages.problems import load_pool
 from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA, read_table, write_table
 from factory.workspace import Artifact, Ledger
@@ -41,7 +42,7 @@ def sampling_inputs(ctx: Context, teacher: Teacher) -> dict[str, Any]:
         "system_prompt": teacher.system_prompt,
         "template": ctx.recipe.prompt_template,
         "seed": ctx.recipe.seed,
-        "verify": verify_config_inputs(ctx.recipe.verify),
+        "verify": ctx.verifier_id(ctx.recipe.verify),
     }
 
 
@@ -60,7 +61,7 @@ def write_traces(
             num_samples=sampling.num_samples,
             seed=ctx.recipe.seed,
         )
-        parts = draw_and_judge(ctx, engine, draws, what, usage)
+        parts = draw_and_judge(ctx, engine, draws, ctx.recipe.check, what, usage)
         write_table(path, TRACE_SCHEMA, ([trace_row(j, teacher.name) for j in part] for part in parts))
     return usage
 
@@ -100,7 +101,7 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
         "sampling": recipe.difficulty.model_dump(mode="json"),
         "template": recipe.prompt_template,
         "seed": recipe.seed,
-        "verify": verify_config_inputs(recipe.verify),
+        "verify": ctx.verifier_id(recipe.verify),
     }
 
     def fill(folder: Path) -> Ledger:
@@ -118,7 +119,7 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
                 num_samples=recipe.difficulty.num_samples,
                 seed=recipe.seed,
             )
-            for part in draw_and_judge(ctx, engine, draws, "student pass rate", usage):
+            for part in draw_and_judge(ctx, engine, draws, recipe.check, "student pass rate", usage):
                 for judged in part:
                     k_n = counts.setdefault(judged.draw.problem.id, [0, 0])
                     outcome = judged.verdict.outcome if judged.verdict else Outcome.ERROR

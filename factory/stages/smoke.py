@@ -16,10 +16,10 @@ from curation.columns import read_traces
 from curation.filters import filter_rows
 from evals.answers import ANSWER_SCHEMA
 from factory.context import Context
+from factory.drawing import Usage
 from factory.errors import DataError
 from factory.recipe import Teacher
 from factory.records import Problem, content_hash
-from factory.rollouts import Usage, verify_config_inputs
 from factory.stages.evaluation import write_answers
 from factory.stages.problems import load_pool
 from factory.stages.sampling import sampling_inputs, student_engine, write_traces
@@ -84,16 +84,16 @@ def trial(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
         usage = write_traces(ctx, teacher, split.problems, sampling, traces, f"smoke test: {teacher.name}")
         prompts, responses = _accepted(ctx, traces)
         summary = _summary(usage, len(responses))
-        notes = usage.notes()
+        student: dict[str, Any] = {}
         if responses:
-            notes |= _train_and_answer(ctx, split, teacher, prompts, responses, folder)
-            summary["train_tokens"] = notes["train_tokens"]
+            student = _train_and_answer(ctx, split, teacher, prompts, responses, folder, usage)
+            summary["train_tokens"] = student["train_tokens"]
         else:
             write_table(folder / "answers.parquet", ANSWER_SCHEMA, [])
             write_jsonl(folder / "metrics.jsonl", [])
         write_json(folder / "summary.json", summary)
         drops = {"not_accepted": usage.asked - len(responses)}
-        return Ledger(f"smoke/{teacher.name}", usage.asked, len(responses), drops, notes)
+        return Ledger(f"smoke/{teacher.name}", usage.asked, len(responses), drops, usage.notes() | student)
 
     return ctx.stage(f"smoke/{teacher.name}", VERSION, inputs, fill, within="teachers")
 
@@ -106,7 +106,7 @@ def _question_inputs(ctx: Context, problems: Artifact) -> dict[str, Any]:
         "eval": recipe.eval.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"}),
         "template": recipe.prompt_template,
         "seed": recipe.seed,
-        "verify": verify_config_inputs(recipe.verify),
+        "verify": ctx.verifier_id(recipe.verify),
     }
 
 
@@ -133,8 +133,9 @@ def _summary(usage: Usage, accepted: int) -> dict[str, Any]:
 
 
 def _train_and_answer(
-    ctx: Context, split: Split, teacher: Teacher, prompts: list[str], responses: list[str], folder: Path
+    ctx: Context, split: Split, teacher: Teacher, prompts: list[str], responses: list[str], folder: Path, traces: Usage
 ) -> dict[str, Any]:
+    """Facts about the trial's student; what a judge costs for its answers is added to that for the ``traces``."""
     smoke = ctx.recipe.teachers.smoke
     # A smaller pool or --limit shrinks the trial as a whole, for all candidates alike.
     token_budget = max(1, round(smoke.train_tokens * len(split.problems) / smoke.num_problems))
@@ -144,7 +145,7 @@ def _train_and_answer(
         what = f"smoke test: train on {teacher.name}"
         trained = run_training(ctx, examples, student, what, token_budget=token_budget)
     (student / "metrics.jsonl").rename(folder / "metrics.jsonl")
-    usage = Usage()
+    usage = Usage(judges=traces.judges)
     _answer(ctx, split, str(student), folder, f"smoke test: student of {teacher.name}", usage)
     shutil.rmtree(student)  # a trial of minutes; the answers are what counts
     return {"train_tokens": trained["num_supervised_tokens"], "student_answer_tokens": usage.completion_tokens}
@@ -154,4 +155,5 @@ def _answer(ctx: Context, split: Split, model: str, folder: Path, what: str, usa
     config = student_engine(ctx, model)
     with ctx.engine(config) as engine:
         num_samples = ctx.recipe.teachers.smoke.eval_samples
-        write_answers(ctx, engine, split.questions, num_samples, folder / "answers.parquet", what, usage)
+        path = folder / "answers.parquet"
+        write_answers(ctx, engine, split.questions, num_samples, ctx.recipe.check, path, what, usage)
