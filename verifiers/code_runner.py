@@ -26,6 +26,7 @@ _FILE_BYTES = 32 * _MIB
 _PROCESSES = 64
 _FILES = 64
 _STDERR_BYTES = 4096
+_ANSWER_BYTES = 1 << 16
 _GRACE_S = 10.0
 _WALL_FACTOR = 3
 _LONGEST_SHOWN = 1000
@@ -204,7 +205,7 @@ class _Answers:
 def _tested(session: _Session, tests: AssertTests) -> Iterator[CaseResult]:
     left = tests.tests
     while left:
-        with session.pair() as pair:
+        with session.pair(len(left)) as pair:
             reason, error = pair.set_up(tests, left)
             for i, test in enumerate(left):
                 result = CaseResult(reason, test, error=error) if reason else pair.test(test)
@@ -239,14 +240,16 @@ class _Session:
         self._setup = {"limits": list(limits), "preload": preload}
         self._output_bytes = output_bytes
         self._cell: Cell | None = None
+        self._total_s = config.total_time_limit_s
         self._end = time.monotonic() + config.total_time_limit_s
 
     def ask(self, how: str, given: bytes, num_calls: int = 1) -> _Report:
         """Run one test (or ``num_calls`` calls) in a clean process; its report. Raises ``_SyntaxFailedError``."""
         if self._cell is None or not self._cell.is_clean:
             self._cell = self._job.cell(self._setup)
+        self._cell.is_clean = False  # until it says so: whatever ends this meanwhile leaves it busy
         with streams.Sink(self._output_bytes) as out, streams.Sink(_STDERR_BYTES, rolling=True) as err:
-            self.start(self._cell, how, streams.sealed(given), out, err)
+            self.start(self._cell, how, streams.sealed(given), out, err, num_calls)
             head = self._wait(self._cell, out, err, num_calls)
             self._cell.is_clean = bool(head["clean"])
             text = self._program.syntax_error()
@@ -254,13 +257,13 @@ class _Session:
                 raise _SyntaxFailedError(text)
             return _report(head, out, err)
 
-    def start(self, cell: Cell, how: str, given: int, out: streams.Sink, err: streams.Sink) -> None:
-        """Have the program run on ``given``, which is closed here."""
+    def start(self, cell: Cell, how: str, given: int, out: streams.Sink, err: streams.Sink, num_calls: int = 1) -> None:
+        """Have the program run on ``given``, which is closed here. The time limit is for each of the calls."""
+        cpu_s = min(num_calls * self._time_s, max(self._total_s, self._time_s))
         try:
             descriptors = [*self._program.descriptors, err.write_end, given, out.write_end]
-            cell.tell({"op": "run", "how": how}, descriptors)
+            cell.tell({"op": "run", "how": how, "cpu_s": cpu_s}, descriptors)
         except wire.WireError:
-            cell.is_clean = False
             raise SandboxFailedError("the cell is gone") from None
         finally:
             os.close(given)
@@ -288,7 +291,6 @@ class _Session:
             if num_calls > 1 and (now := min(num_calls - 1, out.data.count(b"\n"))) > num_lines:
                 num_lines = now
                 _tell(cell, "mark")
-        cell.is_clean = False
         if remaining < longest:
             raise _OutOfTimeError
         raise SandboxFailedError("the cell does not answer")
@@ -296,7 +298,6 @@ class _Session:
     def _heard(self, cell: Cell) -> dict[str, Any]:
         head = cell.hear(_GRACE_S)
         if head is None:
-            cell.is_clean = False
             raise SandboxFailedError("the cell died")
         return head
 
@@ -316,16 +317,16 @@ class _Session:
         return num_calls * (_WALL_FACTOR * self._time_s + 1) + _GRACE_S
 
     @contextlib.contextmanager
-    def pair(self) -> Iterator[_Pair]:
+    def pair(self, num_tests: int) -> Iterator[_Pair]:
         """The program in a cell, and a tester that is linked with it."""
         ours, theirs = socket.socketpair()
         with ours, theirs, streams.Sink(0) as out, streams.Sink(_STDERR_BYTES, rolling=True) as err:
             cell = self._job.cell(self._setup)
             tester = self._job.tester(theirs)
             cell.is_clean = False
-            self.start(cell, "serve", ours.detach(), out, err)
+            self.start(cell, "serve", ours.detach(), out, err, num_tests)
             theirs.close()
-            yield _Pair(self, cell, tester, err)
+            yield _Pair(self, self._job, cell, tester, err)
 
     def check_syntax(self) -> None:
         """Raises ``_SyntaxFailedError``."""
@@ -341,7 +342,7 @@ def _tell(cell: Cell, operation: str) -> None:
 
 def _report(head: dict[str, Any], out: streams.Sink, err: streams.Sink) -> _Report:
     """All that the process has written is in the pipes: nothing of it is left."""
-    while out.drain() and not out.overflow and select.select([out], [], [], 0)[0]:
+    while out.drain() and not out.overflow and streams.readable([out], 0):
         pass
     err.drain()
     status = "output" if out.overflow else head["status"]
@@ -351,8 +352,9 @@ def _report(head: dict[str, Any], out: streams.Sink, err: streams.Sink) -> _Repo
 class _Pair:
     """A solution's process and the tester that asks it."""
 
-    def __init__(self, session: _Session, cell: Cell, tester: TesterChannel, err: streams.Sink) -> None:
+    def __init__(self, session: _Session, job: Job, cell: Cell, tester: TesterChannel, err: streams.Sink) -> None:
         self._session = session
+        self._job = job
         self._cell = cell
         self._tester = tester
         self._err = err
@@ -390,7 +392,7 @@ class _Pair:
         ]
         while True:
             left = min(end - time.monotonic(), self._session.remaining())
-            ready, _, _ = select.select(waiting, [], [], max(left, 0))
+            ready = streams.readable(waiting, max(left, 0))
             if self._err in ready and not self._err.drain():
                 waiting.remove(self._err)
             if self._tester in ready:
@@ -408,12 +410,16 @@ class _Pair:
         frame = self._tester.receive(_GRACE_S)
         if frame is None:
             self.is_over = True
+            if self._job.tester_was_killed():
+                raise SandboxFailedError("the tests' own process was killed")
             # in a test it may have been a value of the solution's that took its memory
             return {"status": "died", "error": "the tests' own process ended before the tests did"}
         return frame.head
 
     def _note_end(self) -> None:
-        head = self._cell.hear(_GRACE_S) or {"status": "signal", "number": 0}
+        head = self._cell.hear(_GRACE_S)
+        if head is None:
+            raise SandboxFailedError("the cell died")
         self._err.drain()
         self._ended = _Report(head["status"], head["number"], b"", self._err.data.decode("utf-8", "replace").strip())
 
@@ -496,8 +502,10 @@ def _shown(tree: Any) -> str:
 
 
 def _output_bytes(tests: CodeTests) -> int:
-    """One MiB beyond the longest expected output, in steps that give no expected length away."""
+    """One MiB beyond the longest expected output (of asserts: all together), in steps that give no length away."""
     longest = 0
+    if isinstance(tests, AssertTests):
+        longest = sum(4 * len(test) + _ANSWER_BYTES for test in tests.tests)
     if isinstance(tests, ScriptTests):
         longest = max(len(text) for text in tests.outputs) * 4
     elif isinstance(tests, FunctionTests):

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import IO, Any, Literal
@@ -39,7 +40,7 @@ def _command(tmp_bytes: int) -> policy.Command:
         if reason is None:
             return command
         reasons.append(reason)
-    raise policy.SandboxUnavailableError(f"bubblewrap cannot isolate here ({reasons[-1]}); {policy.INSTALL_HINT}")
+    raise policy.SandboxUnavailableError(f"bubblewrap cannot isolate here ({'; '.join(reasons)}); {policy.INSTALL_HINT}")
 
 
 def ensure_available(tmp_bytes: int = 64 * _MIB) -> None:
@@ -57,8 +58,14 @@ class _Channel:
         """For ``select``."""
         return self._channel.fileno()
 
+    def forget(self) -> None:
+        """Close this process's copy and no more."""
+        self._channel.close()
+
     def close(self) -> None:
         """Hang up."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
 
 
@@ -120,6 +127,7 @@ class Sandbox:
         self._settings = {"tmp_bytes": tmp_mb * _MIB, "tester_bytes": tester_mb * _MIB, "keep": policy.kept_under_tmp()}
         self._tmp_bytes = tmp_mb * _MIB
         self._lock = threading.RLock()
+        _OPEN.add(self)
         self._zygote: _Process | None = None
         self.warm: Cell | None = None
         """A cell of which a solution has left nothing behind, for the next one."""
@@ -186,10 +194,29 @@ class Sandbox:
             self._zygote.close()
             self._zygote = None
 
+    def forget(self) -> None:
+        """In a child of the process that it belongs to: leave it alone, and start another one when asked."""
+        self._lock = threading.RLock()
+        for item in (self.warm, self._zygote):
+            if item is not None:
+                item.forget()
+        self.warm = self._zygote = None
+
     def close(self) -> None:
         """End the sandbox. Another job starts a new one."""
         with self._lock:
             self.drop()
+
+
+_OPEN: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for sandbox in list(_OPEN):
+        sandbox.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class _Process:
@@ -213,6 +240,7 @@ class _Process:
                 env=command.environment,
                 cwd=self._folder.name if self._folder else None,
                 start_new_session=True,
+                **policy.identity(command),
             )
         except OSError as error:
             self.channel.close()
@@ -247,8 +275,22 @@ class _Process:
             return None
         return message.head if message is not None else None
 
+    def forget(self) -> None:
+        """In a child of the process that started it."""
+        self.channel.close()
+        self._errors.close()
+        self._process.returncode = 0  # not ours: no one is to wait for it
+        if self._folder is not None:
+            self._folder._finalizer.detach()  # type: ignore[attr-defined]
+
+    def was_killed(self) -> bool:
+        """Whether it was ended by SIGKILL (bubblewrap tells it by 128 more), which no code inside it asks for."""
+        return self._process.wait() in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
     def close(self) -> str:
         """Kill it and all that it has started; what it wrote to its standard error."""
+        with contextlib.suppress(OSError):  # for all who have it: a forked child would keep it open
+            self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -273,6 +315,14 @@ class Job:
 
     def tester(self, link: socket.socket) -> TesterChannel:
         """A process that runs a data set's own test code, out of the solution's reach, and asks it over ``link``."""
+        raise NotImplementedError
+
+    def tester_was_killed(self) -> bool:
+        """Of a tester that is gone: whether it was by SIGKILL, from outside. Ends the job's processes.
+
+        Raises:
+            SandboxFailedError: the whole sandbox is gone.
+        """
         raise NotImplementedError
 
     def end(self) -> None:
@@ -313,14 +363,25 @@ class _ZygoteJob(Job):
             raise SandboxFailedError("the sandbox died")
         return ours
 
-    def _end_all(self, *others: Cell | None) -> None:
+    def tester_was_killed(self) -> bool:
+        statuses = self._end_all()
+        if statuses is None:
+            raise SandboxFailedError("the sandbox died")
+        return any(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL for status in statuses)
+
+    def _end_all(self, *others: Cell | None) -> list[int] | None:
+        """Wait statuses of the testers (SIGKILL for one that lived); None where the sandbox is gone."""
         for item in (self._cell, *others, *self._testers):
             if item is not None:
                 item.close()
         self._cell = None
         self._testers.clear()
-        if not (self._zygote.command({"op": "end"}, []) and self._zygote.answer(_END_LIMIT_S)):
+        answer = self._zygote.answer(_END_LIMIT_S) if self._zygote.command({"op": "end"}, []) else None
+        if answer is None:
             self._sandbox.drop()
+            return None
+        statuses: list[int] = answer["testers"]
+        return statuses
 
     def end(self) -> None:
         cell = self._cell
@@ -349,6 +410,11 @@ class _ProcessJob(Job):
     def _start(self, kind: str, links: list[socket.socket]) -> socket.socket:
         self._processes.append(self._launch(kind, links))
         return self._processes[-1].channel
+
+    def tester_was_killed(self) -> bool:
+        killed = self._processes[-1].was_killed()
+        self.end()
+        return killed
 
     def end(self) -> None:
         for process in self._processes:

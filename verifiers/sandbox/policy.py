@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from verifiers.base import VerifierError
 
@@ -31,6 +32,7 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
 }
 _PROBE_LIMIT_S = 30.0
+UNPRIVILEGED = 65534
 INSTALL_HINT = (
     "install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap or pacman -S bubblewrap) and allow user "
     "namespaces (sysctl user.max_user_namespaces above 0; in a container: --security-opt seccomp=unconfined), or "
@@ -49,6 +51,8 @@ class Command(NamedTuple):
     environment: dict[str, str]
     userns: bool
     """Whether it makes a user namespace (and so is not really root inside)."""
+    user: int | None = None
+    """Who starts it, where that is not this process's own user: root's own files stay root's in a user namespace."""
 
 
 def _boot_code(folder: str) -> str:
@@ -95,7 +99,11 @@ def prefixes() -> list[str]:
 
 
 def confined(userns: bool, tmp_bytes: int) -> Command:
-    """bubblewrap around the server. ``userns``: make a user namespace (needed where we are not root)."""
+    """bubblewrap around the server.
+
+    ``userns``: make a user namespace, as an ordinary user. In one of root's the solution would still be root for all
+    that belongs to root outside, so root becomes another user first.
+    """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailableError(f"bubblewrap is not installed; {INSTALL_HINT}")
@@ -136,7 +144,12 @@ def confined(userns: bool, tmp_bytes: int) -> Command:
     arguments += [*_folders_above(f"{_MOUNTED}/inside"), "--ro-bind", str(INSIDE), f"{_MOUNTED}/inside"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
     arguments += ["--chdir", "/tmp", "--", *_interpreter(_MOUNTED)]
-    return Command(arguments, {}, userns)
+    return Command(arguments, {}, userns, UNPRIVILEGED if userns and os.getuid() == 0 else None)
+
+
+def identity(command: Command) -> dict[str, Any]:
+    """Arguments of ``subprocess.Popen``: whom to become first."""
+    return {} if command.user is None else {"user": command.user, "group": command.user, "extra_groups": []}
 
 
 def _folders_above(path: str) -> list[str]:
@@ -162,6 +175,7 @@ def works(command: Command) -> str | None:
             text=True,
             timeout=_PROBE_LIMIT_S,
             env=command.environment,
+            **identity(command),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

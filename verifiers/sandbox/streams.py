@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+from collections.abc import Sequence
+from typing import Protocol
 
 from verifiers.sandbox.inside import kernel, program
 
@@ -11,12 +14,17 @@ _READS_AT_ONCE = 16
 _LONGEST_ERROR = 4000
 
 
+class _Readable(Protocol):
+    def fileno(self) -> int: ...
+
+
 class Sink:
     """What a process writes to a pipe: kept up to ``limit`` bytes, or (``rolling``) the last of them only."""
 
     def __init__(self, limit: int, rolling: bool = False) -> None:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
+        os.fchmod(self.write_end, 0o622)  # so that a process of another user's can open it by name (/dev/stdout)
         self.data = bytearray()
         self.overflow = False
         self._limit = limit
@@ -56,6 +64,15 @@ class Sink:
                     self.overflow = True
                     del self.data[self._limit :]
         return True
+
+
+def readable(items: Sequence[_Readable], limit_s: float) -> list[_Readable]:
+    """Those with something to read, or at their end, within ``limit_s`` seconds. Any number and size of descriptors."""
+    poller = select.poll()
+    for item in items:
+        poller.register(item, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poller.poll(limit_s * 1000)}
+    return [item for item in items if item.fileno() in ready]
 
 
 def sealed(data: bytes) -> int:

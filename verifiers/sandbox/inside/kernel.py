@@ -14,6 +14,7 @@ _ALL_NEW = 0x7E02_0000  # every CLONE_NEW* flag that clone(2) takes
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_SIZE_OF_THREAD_ATTRIBUTES, _THREAD_STACK = 128, 8 << 20  # 56 or 64 bytes, by architecture
 _F_ADD_SEALS, _ALL_SEALS = 1033, 15
 _CAPABILITY_VERSION = 0x2008_0522
 
@@ -67,6 +68,20 @@ def drop_capabilities() -> None:
     """Give up all capabilities."""
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, bytes(24)), "capset")
+
+
+def use_ordinary_thread_stacks() -> None:
+    """8 MiB for each thread from here on, and not the limit of the first one's, which we have raised.
+
+    Does nothing where the C library lacks the call (musl, whose threads have small stacks anyway).
+    """
+    if not hasattr(_libc, "pthread_setattr_default_np"):
+        return
+    attributes = ctypes.create_string_buffer(_SIZE_OF_THREAD_ATTRIBUTES)
+    _libc.pthread_attr_init(attributes)
+    _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_THREAD_STACK))
+    _libc.pthread_setattr_default_np(attributes)
+    _libc.pthread_attr_destroy(attributes)
 
 
 def seal(descriptor: int) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from verifiers.sandbox.inside import kernel, program, supervisor, tester, wire
 
-_UNPRIVILEGED = 65534
+_UNPRIVILEGED = 65534  # as policy.UNPRIVILEGED
 _TMP_NODES = 4096
 # Its own network has no interface up: over a loopback device TCP could take memory that no one counts.
 _CELL_FLAGS = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     program.prepare_streams()
+    kernel.use_ordinary_thread_stacks()
     prepared = program.prepare_module()
     if settings["confined"]:
         kernel.refuse_dangerous_calls()
@@ -106,30 +107,33 @@ class Zygote:
         self._control = control
         self._settings = {**settings, "user": os.getuid(), "group": os.getgid()}
         self._prepared = prepared
+        self._testers: list[int] = []
 
     def run(self) -> None:
         """Until the host hangs up (all processes of the sandbox end with this one)."""
         self._reply({"ready": True, "cells": self._can_nest()})
         while (message := wire.hear(self._control)) is not None:
             if message.head["op"] == "end":
-                self._reply({"ended": self._end()})
+                self._reply({"testers": self._end()})
             else:
                 self._start(message.head["op"], [socket.socket(fileno=number) for number in message.descriptors])
 
     def _reply(self, head: dict[str, Any]) -> None:
         wire.tell(self._control, head)
 
-    def _end(self) -> dict[int, int]:
-        """Wait statuses of the processes of the job that is over."""
-        statuses: dict[int, int] = {}
+    def _end(self) -> list[int]:
+        """Kill and reap all processes of the job that is over; wait statuses of its testers."""
+        statuses: list[int] = []
         while True:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
             try:
                 pid, status = os.waitpid(-1, 0)
             except ChildProcessError:
+                self._testers.clear()
                 return statuses
-            statuses[pid] = status
+            if pid in self._testers:
+                statuses.append(status)
 
     def _can_nest(self) -> bool:
         try:
@@ -147,6 +151,8 @@ class Zygote:
             if kind == "tester":
                 program.guarded(lambda: self._test(*channels))
             program.guarded(lambda: _enter_cell(self._settings, lambda: self._supervise(*channels)))
+        if kind == "tester":
+            self._testers.append(pid)
         for channel in channels:
             channel.close()
 
@@ -191,7 +197,8 @@ def _enter_cell(settings: dict[str, Any], body: Callable[[], None]) -> None:
     kernel.set_dumpable(False)
     private = kernel.MS_NOSUID | kernel.MS_NODEV
     kept = [(path, os.open(path, os.O_PATH)) for path in settings.get("keep", [])]
-    kernel.mount("proc", "/proc", "proc", private | kernel.MS_NOEXEC)
+    # Read-only: what is written there (a scheduling group's weight, say) would outlive the process that wrote it.
+    kernel.mount("proc", "/proc", "proc", private | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     half = int(settings["tmp_bytes"]) // 2
     for folder in ("/tmp", "/dev/shm"):
         kernel.mount("tmpfs", folder, "tmpfs", private, f"size={half},nr_inodes={_TMP_NODES},mode=1777")

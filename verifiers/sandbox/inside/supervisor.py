@@ -20,6 +20,7 @@ from typing import NamedTuple
 from verifiers.sandbox.inside import kernel, program, wire
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TICK_S = 0.03
 _WALL_FACTOR = 3
 _OTHER = 3
@@ -62,7 +63,6 @@ class Supervisor:
         self._confined = confined
         self._limits: Limits | None = None
         self._base_pages = _resident_pages(os.getpid())  # before a solution has a say in it
-        self._cpu_limit = (-1, -1)
         self._folders = folders
         self._states = self._look()
 
@@ -75,7 +75,7 @@ class Supervisor:
             if message.head["op"] == "prepare":
                 self._prepare(Limits(*message.head["limits"]), message.head["preload"])
             elif message.head["op"] == "run":
-                ended = self._test(message.head["how"], message.descriptors)
+                ended = self._test(message.head["how"], message.head["cpu_s"], message.descriptors)
                 wire.tell(self._channel, ended._asdict())
             # "mark" and "stop": for a process that has ended meanwhile
 
@@ -91,8 +91,6 @@ class Supervisor:
 
     def _set_limits(self, limits: Limits) -> None:
         """Our own, for the children to inherit. That of processor time is theirs only: we live longer."""
-        seconds, hard = int(limits.time_s) + 2, resource.getrlimit(resource.RLIMIT_CPU)[1]
-        self._cpu_limit = (seconds, seconds + 1) if hard < 0 else (min(seconds, hard), min(seconds + 1, hard))
         for kind, value in (
             (resource.RLIMIT_AS, limits.address_bytes),
             (resource.RLIMIT_NOFILE, limits.files),
@@ -107,24 +105,26 @@ class Supervisor:
         if self._confined:  # counted per user namespace; outside of one it would count the user's other processes
             program.clamp(resource.RLIMIT_NPROC, limits.processes, limits.processes)
 
-    def _test(self, how: str, descriptors: list[int]) -> Ended:
-        """Run one process on ``descriptors``: program, its compiled form, standard error, input (or the link to a
-        tester), output."""
+    def _test(self, how: str, cpu_s: float, descriptors: list[int]) -> Ended:
+        """Run one process, of at most ``cpu_s`` seconds of processor time.
+
+        ``descriptors``: program, its compiled form, standard error, input (or the link to a tester), output.
+        """
         assert self._limits is not None
         child = kernel.fork()
         if child == 0:
-            program.guarded(lambda: self._become(how, descriptors))
+            program.guarded(lambda: self._become(how, cpu_s, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
         return self._watch(child, self._limits)
 
-    def _become(self, how: str, descriptors: list[int]) -> None:
+    def _become(self, how: str, cpu_s: float, descriptors: list[int]) -> None:
         """In the child: only what it needs stays open once the program is read; the last limits are set."""
         assert self._limits is not None
         source, compiled, stderr, given, out = descriptors
-        if not self._confined:
-            os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, self._cpu_limit)
+        os.setsid()  # also a scheduling group of its own
+        kernel.set_dumpable(True)  # as any program is; we read how much of its memory is shared
+        program.clamp(resource.RLIMIT_CPU, int(cpu_s) + 2, int(cpu_s) + 3)
         nothing = os.open(os.devnull, os.O_RDWR)
         program.rewire(given if how == "script" else nothing, out if how == "script" else nothing, stderr)
         code = program.load(source, compiled)
@@ -202,12 +202,13 @@ class _Watch:
         self._base_pages = base_pages
         self._confined = confined
         self._begin = time.monotonic()
-        self._waited_before = 0.0
+        self._waited_before = self._cpu_before = 0.0
 
     def restart(self) -> None:
         """A new test begins in the same process."""
         self._begin = time.monotonic()
         self._waited_before = _run_queue_s(self._child)
+        self._cpu_before = self._cpu_s()
 
     def seconds(self) -> float:
         """By the clock."""
@@ -228,24 +229,57 @@ class _Watch:
 
     def is_over_time(self) -> bool:
         """The clock stops while the process is ready to run and another one has the core: a busy machine is no fault of
-        the solution. Sleeping counts. By the plain clock no test takes more than three times its limit.
+        the solution. Sleeping counts, and so does the work of its other processes. By the plain clock no test takes
+        more than three times its limit.
         """
-        wall = self.seconds()
-        if wall <= self._limits.time_s:
+        wall, limit = self.seconds(), self._limits.time_s
+        if wall <= limit:
             return False
         fair = wall - (_run_queue_s(self._child) - self._waited_before)
-        return fair > self._limits.time_s or wall > _WALL_FACTOR * self._limits.time_s + 1
+        return fair > limit or wall > _WALL_FACTOR * limit + 1 or self._cpu_s() - self._cpu_before > limit
+
+    def _cpu_s(self) -> float:
+        """Processor time of the solution's processes so far."""
+        return sum(map(_processor_s, self._members()))
+
+    def _members(self) -> list[int]:
+        """Pids of the solution's processes, as far as they can be told."""
+        if not self._confined:
+            return [self._child]
+        me = os.getpid()
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]  # noqa: PTH208
 
     def _family(self) -> tuple[int, int]:
-        """Resident pages beyond those shared with this process, and the number, of all processes of the solution."""
+        """Pages of memory, and the number, of the solution's processes. What they share counts once."""
+        members = self._members()
         if not self._confined:
             return max(0, _resident_pages(self._child) - self._base_pages), 1
-        me, pages, num = os.getpid(), 0, 0
-        for name in os.listdir("/proc"):  # noqa: PTH208
-            if name.isdigit() and int(name) != me:
-                num += 1
-                pages += max(0, _resident_pages(int(name)) - self._base_pages)
-        return pages, num
+        pages = sum(map(_resident_pages, members))
+        if pages * _PAGE > self._limits.memory_bytes:  # at most so many: now it is worth while to look closely
+            pages = sum(map(_own_pages, members))
+        return pages, len(members)
+
+
+def _own_pages(pid: int) -> int:
+    """Resident pages, those that n processes share by the n-th part; all of them where the process hides that."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return _resident_pages(pid)
+    try:
+        fields = os.read(descriptor, 4096).split()
+        return int(fields[fields.index(b"Pss:") + 1]) * 1024 // _PAGE
+    except (OSError, ValueError):
+        return _resident_pages(pid)
+    finally:
+        os.close(descriptor)
+
+
+def _processor_s(pid: int) -> float:
+    """Of a process with its threads, and of the children that it has waited for."""
+    fields = _read_fields(f"/proc/{pid}/stat", 1024)
+    after_name = fields[-50:]  # a name may hold blanks; what follows it has always 50 fields
+    return sum(map(int, after_name[11:15])) / _TICKS_PER_S if len(fields) >= 52 else 0.0
 
 
 def _resident_pages(pid: int) -> int:
@@ -259,14 +293,14 @@ def _run_queue_s(pid: int) -> float:
     return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
 
 
-def _read_fields(path: str) -> list[bytes]:
+def _read_fields(path: str, size: int = 256) -> list[bytes]:
     """Of a short file of the kernel's; none where it is gone. Without a file object, which costs more than the rest."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     try:
-        return os.read(descriptor, 256).split()
+        return os.read(descriptor, size).split()
     except OSError:  # the process ended meanwhile
         return []
     finally:
