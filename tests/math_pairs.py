@@ -458,4 +458,51 @@ PAIRS = {
             ("5", "(A) 5 (B) 6"),
         ),
     ),
+    "functions of several arguments": Pairs(
+        (
+            ("\\max(a,b)", "\\frac{a+b+|a-b|}{2}"), ("\\min(a,b)", "\\min\\{b,a\\}"), ("\\max\\{3,5\\}", "5"),
+            ("\\gcd(m,n)\\operatorname{lcm}(m,n)", "mn"), ("6", "gcd(12, 18)"), ("lcm(4, 6)", "12"),
+            ("\\gcd(n,n+1)", "1"), ("f(x,y)=x+y", "x+y"), ("x^2+y^2", "P(x, y) = y^2+x^2"), ("0", "f(x,y)=0"),
+            ("f(x,y)+f(y,x)", "f(y,x)+f(x,y)"), ("\\binom{10}{3}", "C(10,3)"), ("120", "C(10,3)"),
+            ("F(x,y)^2+G(x,y)=1", "G(x,y)-1=-F(x,y)^2"), ("f(xy)=f(x)f(y)", "f(y)f(x)=f(xy)"),
+        ),
+        (
+            ("\\max(a,b)", "a"), ("\\max(a,b)", "\\min(a,b)"), ("\\max\\{a,b\\}", "\\max\\{a,b,0\\}"),
+            ("\\gcd(m,n)", "\\operatorname{lcm}(m,n)"), ("t=\\max\\{2q, q-1+2M\\}", "814"),
+            ("\\max\\{1,2,3\\}", "\\{1,2,3\\}"),
+            ("P(x,y)", "P(y,x)"), ("f(x,y)=x+y", "g(x,y)=x+y"), ("P(x,y)=x+y", "1"), ("(a,b)", "M(a,b)=0"),
+            ("C(10,3)", "C(10,4)"), ("\\min(m,n)^{1/r}", "i"), ("f(xy)=f(x)f(y)", "f(x+y)=f(x)f(y)"),
+            ("W(a,b)=k", "a_1a_3+a_2a_3=4"), ("f(x)=1", "f(5)f(1)=f(9)"), ("\\gcd(2, 100)", "\\gcd(2100, 1)"),
+        ),
+    ),
+    "equations and inequalities that differ somewhere": Pairs(
+        (
+            ("x\\sin y=1", "x=\\csc y"), ("a_n=2a_{n-1}", "\\frac{a_n}{a_{n-1}}=2"), ("xy=Ce^x", "xy=ce^x"),
+            ("\\frac{1}{x}+\\frac{1}{y}=\\frac{1}{z}", "z=\\frac{xy}{x+y}"), ("\\frac{x^2}{y^2}=1", "x^2=y^2"),
+            ("m\\frac{dv}{dt}+bv=f", "\\frac{dv}{dt}=\\frac{f-bv}{m}"), ("xe^y>1", "1<xe^y"),
+        ),
+        (
+            ("x\\sin y=1", "x=\\sec y"), ("\\frac{1}{x}+\\frac{1}{y}=\\frac{1}{z}", "z=\\frac{xy}{x-y}"),
+            ("m\\frac{dv}{dt}+bv=f", "v=\\frac{f}{b}+Ce^{-\\frac{b}{m}t}"), ("x=y^2", "\\sqrt{x}=-y"),
+            ("ml\\ddot{\\theta}-mg\\sin\\theta=f(t)\\cos\\theta", "\\ddot{\\theta}+\\frac{g}{l}\\sin\\theta=0"),
+            ("C=\\frac{def}{de+df+ef}", "ef+df+de=ef+ed+df"), ("\\frac{x}{y}>1", "x<y"), ("a>b", "1+\\frac{3}{b}>1"),
+            ("\\lambda\\ge e", "\\frac{1}{a}+\\frac{1}{b}-\\frac{\\lambda}{ab}\\le 3-\\lambda"),
+            ("e^{x+y}=z", "x-y=\\ln z"),
+        ),
+    ),
+    "words and sets beside mathematics": Pairs(
+        (
+            ("\\text{no solution}", "\\emptyset"), ("x>2", "x \\in (2,\\infty)"), ("x=1,200", "1200"),
+            ("\\mathbb{R}", "\\text{all real numbers}"), ("f(x)=2x", "f(x)=2x \\quad \\forall x \\in \\mathbb{R}"),
+            ("f(x,y)=0 \\forall x,y", "f(x,y)=0"), ("5", "P(A\\cap B)=5"), ("v_{\\parallel}", "v_\\parallel"),
+        ),
+        (
+            ("3\\pm 2\\sqrt{2}", "\\text{No solution}"), ("x^2+1=0", "no real solutions"), ("x=1", "\\text{removed}"),
+            ("1,3,5", "\\text{all even positive integers}"), ("(0,2),(0,-2)", "\\text{No integer solutions}"),
+            ("(-\\infty,0)\\cup(1,\\infty)", "y"), ("A", "10,000\\ge 4x-50,000"), ("C", "3547<x\\le 4000"),
+            ("2017^{98}", "at least 2017^{98}"), ("2017^{98}", "\\text{at least } 2017^{98}"), ("x+y=7", "x,y"),
+            ("69", "B\\cup f(B)=X"), ("AB=BC", "AB\\parallel CD"), ("F(x,y)^2+G(x,y)^2=1", "x,y"),
+            ("f(x)=2x \\forall x>0", "f(x)=2x \\forall x<0"), ("f(x)=2x", "f(x)=3x \\forall x \\in \\mathbb{R}"),
+        ),
+    ),
 }  # fmt: skip

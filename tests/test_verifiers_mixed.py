@@ -28,7 +28,7 @@ HOSTILE = (
 )
 
 
-ENDLESS = (r"\boxed{\frac{((9^{9999})^{9999})^{9999}}{x}}", r"\boxed{\int_0^1 \sum_{k=1}^{10^{9}} x^k dx}")
+ENDLESS = (r"\boxed{\sum_{k=1}^{n} ((9^{9999})^{9999})^{9999}}", r"\boxed{\int_0^1 \sum_{k=1}^{10^{9}} x^k dx}")
 """What costs a worker its whole second, and then its life."""
 FORMS = (r"\boxed{%d}", r"so \boxed{\frac{%d}{1}}", "The answer is %d.", "#### %d")
 

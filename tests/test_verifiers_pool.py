@@ -17,7 +17,7 @@ import pytest
 
 from verifiers import ExactConfig, MathConfig, Outcome, VerifierError, VerifierPool, VerifyTask
 
-HANGS = r"\boxed{\frac{((9^{9999})^{9999})^{9999}}{x}}"
+HANGS = r"\boxed{\sum_{k=1}^{n} ((9^{9999})^{9999})^{9999}}"
 SYMBOLIC = r"\boxed{\sum_{k=1}^{9} k}"  # sums are left to sympy, in a worker
 GOLD = "45"
 

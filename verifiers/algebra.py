@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from verifiers.evaluate import Angles, UndecidedError, number, same_ratio, same_solutions, same_values
+from verifiers.evaluate import (
+    Angles,
+    UndecidedError,
+    hold_apart,
+    number,
+    same_ratio,
+    same_solutions,
+    same_values,
+    solutions_differ,
+)
 from verifiers.expression import Expression, Reading, UnreadableError, read_expression
 from verifiers.notation import may_fold_case
 from verifiers.numeral import Numeral, read_number, rounds_to
@@ -145,31 +154,47 @@ def same_relation(gold: str, answer: str) -> bool | None:
         first, second = (read_expression(f"({a})-({b})") for a, b in (sides, other_sides))
         ratio = same_ratio(first, second)
         if not ratio:
-            return _same_zeros(first, second) if signs == ["="] else _differ(first, second)
+            pair = (signs[0], other_signs[0])
+            same = _same_zeros(first, second) if signs == ["="] else _differ(first, second, pair)
+            return None if same is False and _leaves_open(gold, first, answer, second) else same
     except (UnreadableError, UndecidedError):
         return None
     return signs[0] == (other_signs[0] if ratio > 0 else _FLIPPED[other_signs[0]])
 
 
+def _leaves_open(gold: str, first: Expression, answer: str, second: Expression) -> bool:
+    """Whether another reading of the two may make them equal, so that nothing is known of what differs in this one."""
+    if first.uncertain or second.uncertain:
+        return True
+    names, others = ({name.casefold() for name in side.symbols} for side in (first, second))
+    if first.symbols != second.symbols and names == others and may_fold_case(gold, answer):
+        return True
+    has_loose_sign = any(side.has_bare_log or side.has_degree for side in (first, second))
+    return has_loose_sign and bool(first.symbols & second.symbols)
+
+
 def _same_zeros(first: Expression, second: Expression) -> bool | None:
     """Whether two equations that are no multiples of each other still mean the same."""
     same = same_solutions(first, second)
-    if same is False and not first.uncertain and not second.uncertain:
-        return False
-    return True if same else _differ(first, second)
+    return _differ(first, second) if same is None else same
 
 
-def _differ(first: Expression, second: Expression) -> bool | None:
-    """False for two polynomials, whose zeros differ, nearly always, if they are no multiples of each other."""
-    certain = not first.uncertain and not second.uncertain
-    if certain and first.symbols and second.symbols and not first.symbols & second.symbols:
+def _differ(first: Expression, second: Expression, signs: tuple[str, str] | None = None) -> bool | None:
+    """False for relations that are known to differ, no multiples of each other; ``signs`` are those of inequalities.
+
+    Two polynomials in names and values of unknown functions are: their zeros determine them, nearly always.
+    """
+    if first.symbols and second.symbols and not first.symbols & second.symbols:
         return False
-    return False if certain and _is_polynomial(first.tree) and _is_polynomial(second.tree) else None
+    if _is_polynomial(first.tree) and _is_polynomial(second.tree):
+        return False
+    apart = hold_apart(first, second, signs) if signs else solutions_differ(first, second)
+    return False if apart else None
 
 
 def _is_polynomial(node: Any) -> bool:
     """Whether the zeros of the tree determine it up to a factor, nearly always: sums, products and whole powers."""
-    if node[0] in ("num", "sym", "const"):
+    if node[0] in ("num", "sym", "const", "call"):
         return True
     if node[0] == "pow":
         return node[2][0] == "num" and _is_polynomial(node[1])

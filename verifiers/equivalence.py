@@ -12,6 +12,7 @@ from functools import partial
 
 from verifiers.algebra import is_closed, is_expression, names_of, same_expression, same_relation, split_relation
 from verifiers.conditions import conditions_contradict, same_cases_in_line
+from verifiers.kinds import different_kinds
 from verifiers.matrix import Matrix, read_matrix
 from verifiers.notation import (
     Items,
@@ -177,7 +178,7 @@ def _same(gold: str, answer: str, leaf: Leaf, depth: int) -> bool:
         _same_numbers,
         partial(_same_matrices, same=same),
         partial(_same_items, leaf=leaf, depth=depth),
-        _different_kinds,
+        different_kinds,
         same_relation,
         same_expression,
     ):
@@ -209,10 +210,10 @@ def _same_real_sets(gold: str, answer: str, same: Callable[[str, str], bool]) ->
     expected, given = read_real_set(gold), read_real_set(answer)
     if expected and given:
         return same_real_set(expected, given, same)
-    if expected and states_a_set(gold) and is_closed(answer):
+    if expected and states_a_set(gold) and (is_closed(answer) or (expected.is_wide and is_expression(answer))):
         return False
     for found, text in ((expected, answer), (given, gold)):
-        items = split_items(text) if found and any(piece.low != piece.high for piece in found.pieces) else None
+        items = split_items(text) if found and found.is_wide else None
         if items and items.open in ("", "{") and not _has_inequality(text) and all(map(is_closed, items.parts)):
             return False  # an interval and its two ends
     return False if given and states_a_set(answer) and is_closed(gold) else None
@@ -341,25 +342,6 @@ def _is_label(text: str) -> bool:
     """Whether the text names a quantity: letters and their decoration, nothing that is computed."""
     bare = _SUBSCRIPT.sub("", text)
     return bool(re.search("[A-Za-z]", bare)) and bool(_LABEL.fullmatch(bare))
-
-
-def _different_kinds(gold: str, answer: str) -> bool | None:
-    """A number or expression is no sentence, and no equation or inequality either."""
-    for text, other, is_gold in ((gold, answer, True), (answer, gold, False)):
-        if not is_expression(text):
-            continue
-        words = as_words(other)
-        if words is not None and len(words) > 3 and is_clearly_text(other) and not is_expression(other):
-            return False
-        sides, signs = split_relation(other)
-        if (
-            signs
-            and not is_list(other)
-            and all(is_expression(side) for side in sides)
-            and (not is_gold or len(signs) == 1)
-        ):
-            return False
-    return None
 
 
 def _same_choice(gold: str, answer: str) -> bool | None:
@@ -533,8 +515,9 @@ def _number_against_items(gold: str, expected: Items | None, answer: str, given:
         return None if only is None or number is None else same_number(only, number)
     if sum(c in "([{" for c in gold) != sum(c in ")]}" for c in gold):
         return None
-    is_single = is_expression(single) or (split_relation(single)[1] == ["="] and not is_list(single))
-    return False if is_single else None
+    sides, signs = split_relation(single)
+    is_equation = signs == ["="] and (not is_list(single) or all(map(is_expression, sides)))
+    return False if is_equation or is_expression(single) else None
 
 
 def _is_interval(a: Items, b: Items) -> bool:

@@ -125,12 +125,16 @@ def same_ratio(gold: Expression, answer: Expression) -> int:
     """
     has_decimal = gold.has_decimal or answer.has_decimal
     ratios: list[Any] = []
+    num_lopsided = 0
     for point in _points(gold, answer, Angles()):
         evaluation = _Evaluation(point)
         try:
             a, b = evaluation.value(gold.tree), evaluation.value(answer.tree)
-            if evaluation.left_reals or a == 0 or b == 0:
+            num_nonzero = sum(map(evaluation.is_clearly_not_zero, (a, b)))
+            if evaluation.left_reals or num_nonzero < 2:
+                num_lopsided += not evaluation.left_reals and num_nonzero == 1
                 continue
+            a, b = evaluation.pair(a, b)
             ratios.append(a / b)
             if not evaluation.close(ratios[0], ratios[-1], has_decimal):
                 return 0
@@ -140,7 +144,46 @@ def same_ratio(gold: Expression, answer: Expression) -> int:
             raise UndecidedError from error
         if len(ratios) >= _NEEDED:
             return 1 if ratios[0] > 0 else -1
+    if num_lopsided >= _NEEDED and not ratios:  # one of them is zero everywhere
+        return 0
     raise UndecidedError
+
+
+def hold_apart(gold: Expression, answer: Expression, signs: tuple[str, str]) -> bool:
+    """Whether one of two inequalities, each a comparison with zero, holds and the other does not at some point.
+
+    One such point proves that they differ. That names are meant to be positive often goes without saying, so other
+    points are left out.
+    """
+    for point in _points(gold, answer, Angles(), num=2 * _POINTS):
+        if not _is_positive(point):
+            continue
+        try:
+            truths = [_holds(tree, sign, point) for tree, sign in zip((gold.tree, answer.tree), signs, strict=True)]
+        except (_UndefinedError, ZeroDivisionError):
+            continue
+        except (OverflowError, ValueError, TypeError, RecursionError) as error:
+            raise UndecidedError from error
+        if truths[0] != truths[1]:
+            return True
+    return False
+
+
+def _is_positive(point: _Point) -> bool:
+    return all(value > 0 for value in point.values.values())
+
+
+def _holds(tree: Node, sign: str, point: _Point) -> bool:
+    """Whether the tree compares like that with zero. Raises ``_UndefinedError`` where that is too close to call."""
+    evaluation = _Evaluation(point)
+    value = evaluation.value(tree)
+    if evaluation.left_reals:
+        raise _UndefinedError
+    if sign == "=":
+        return not evaluation.is_clearly_not_zero(value)
+    if not evaluation.is_clearly_not_zero(value):
+        raise _UndefinedError
+    return bool((value < 0) == (sign in ("<", "\\le")))
 
 
 def same_solutions(gold: Expression, answer: Expression) -> bool | None:
@@ -188,7 +231,49 @@ def _solution(name: str, tree: Node, point: _Point) -> Any:
     low, middle, high = values
     if not evaluation.close(high - middle, middle - low, has_decimal=False):
         return None
-    return None if middle == low else start - low / (middle - low)
+    if middle == low:
+        return None
+    low, slope = evaluation.pair(low, middle - low)
+    start, step_back = evaluation.pair(start, low / slope)
+    return start - step_back
+
+
+def solutions_differ(gold: Expression, answer: Expression) -> bool:
+    """Whether a solution of one of two equations, each with zero on one side, is known that is none of the other.
+
+    Found where an equation is linear in a name, and for positive values only, as in ``hold_apart``.
+    """
+    if gold.has_decimal or answer.has_decimal:
+        return False
+    points = [point for point in _points(gold, answer, Angles()) if point.values and _is_positive(point)][:_NEEDED]
+    try:
+        if any(_holds(gold.tree, "=", point) != _holds(answer.tree, "=", point) for point in points):
+            return True  # one of them holds everywhere
+    except (_UndefinedError, ZeroDivisionError, OverflowError, ValueError, TypeError, RecursionError) as error:
+        raise UndecidedError from error
+    return any(
+        _solves_only_one(name, one, other, points)
+        for one, other in ((gold, answer), (answer, gold))
+        for name in sorted(one.symbols)[:_MOST_NAMES_SOLVED_FOR]
+    )
+
+
+def _solves_only_one(name: str, one: Expression, other: Expression, points: list[_Point]) -> bool:
+    """Whether a value of ``name`` that makes ``one`` zero at one of the points leaves ``other`` far from zero."""
+    for point in points:
+        try:
+            value = _solution(name, one.tree, point)
+            if value is None:
+                return False
+            evaluation = _Evaluation(point._replace(values=point.values | {name: value}))
+            rest = evaluation.value(other.tree)
+            if value > 0 and not evaluation.left_reals and evaluation.is_clearly_not_zero(rest):
+                return True
+        except (_UndefinedError, ZeroDivisionError):
+            continue
+        except (UndecidedError, OverflowError, ValueError, TypeError, RecursionError):
+            return False
+    return False
 
 
 def number(expression: Expression) -> Any:
@@ -271,7 +356,12 @@ class _Evaluation:
             return value
         return mp.re(value)
 
-    def _pair(self, a: Any, b: Any) -> tuple[Any, Any]:
+    def is_clearly_not_zero(self, value: Any) -> bool:
+        """Whether a value is far above what its computation may have lost."""
+        return value != 0 and (isinstance(value, Fraction) or bool(abs(value) > _TOLERANCE * self._scale))
+
+    def pair(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """Two numbers that can be computed with each other."""
         if isinstance(a, Fraction) and isinstance(b, Fraction):
             return a, b
         return self._inexact(a), self._inexact(b)
@@ -295,7 +385,7 @@ class _Evaluation:
     def _add(self, *nodes: Node) -> Any:
         total: Any = Fraction(0)
         for node in nodes:
-            total, term = self._pair(total, self.value(node))
+            total, term = self.pair(total, self.value(node))
             before = total
             total = self._checked(total + term)
             if not isinstance(total, Fraction):
@@ -305,11 +395,11 @@ class _Evaluation:
         return total
 
     def _mul(self, left: Node, right: Node) -> Any:
-        a, b = self._pair(self.value(left), self.value(right))
+        a, b = self.pair(self.value(left), self.value(right))
         return self._checked(a * b)
 
     def _div(self, top: Node, bottom: Node) -> Any:
-        a, b = self._pair(self.value(top), self.value(bottom))
+        a, b = self.pair(self.value(top), self.value(bottom))
         return self._checked(a / b)
 
     def _pow(self, base: Node, exponent: Node) -> Any:
@@ -412,14 +502,30 @@ class _Evaluation:
             raise UndecidedError
         return Fraction(math.comb(int(n), int(k)))
 
-    def _call(self, name: str, argument: Node) -> Any:
+    def _several(self, name: str, *nodes: Node) -> Any:
+        """The least, the greatest, or the common divisor or multiple of some values."""
+        values = [self.value(node) for node in nodes]
+        if name in ("gcd", "lcm"):
+            if not all(isinstance(value, Fraction) and value.denominator == 1 for value in values):
+                raise UndecidedError
+            return self._checked(Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, values))))
+        if not all(isinstance(value, Fraction) for value in values):
+            values = [self._inexact(value) for value in values]
+            if any(_mp().im(value) != 0 for value in values):
+                raise _UndefinedError
+        return min(values) if name == "min" else max(values)
+
+    def _call(self, name: str, *arguments: Node) -> Any:
         """An unknown function: any smooth one without identities does."""
         mp = _mp()
         seed = zlib.crc32(name.encode())
-        value = self._inexact(self.value(argument))
-        if abs(value) > _LARGEST_ANGLE:
-            raise UndecidedError
-        return self._checked(mp.cos(value * (1 + seed % 97) / 31 + 1) * 3 + mp.atan(value + seed % 7))
+        result: Any = 0
+        for argument in arguments:
+            value = self._inexact(self.value(argument)) + result * 41 / 29
+            if abs(value) > _LARGEST_ANGLE:
+                raise UndecidedError
+            result = self._checked(mp.cos(value * (1 + seed % 97) / 31 + 1) * 3 + mp.atan(value + seed % 7))
+        return result
 
 
 _TRIGONOMETRIC = frozenset(["sin", "cos", "tan", "cot", "sec", "csc"])

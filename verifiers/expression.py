@@ -6,34 +6,20 @@ common readings (``1/2x``, ``\sin x y``) it marks the result ``uncertain`` and c
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from verifiers.expression_names import (
-    ACCENTS,
-    FUNCTIONS,
-    LETTERS,
-    OPAQUE_FUNCTIONS,
-    SAME_COMMAND,
-    WHOLE_NUMBERS,
-    WORD,
-    known_command,
-)
+from verifiers.expression_names import ACCENTS, FUNCTIONS, LETTERS, OF_SEVERAL, OPAQUE_FUNCTIONS, WHOLE_NUMBERS
+from verifiers.expression_tokens import Token, UnreadableError, prepare, tokens_of
+
+__all__ = ["Expression", "Node", "Reading", "UnreadableError", "names_in", "read_expression"]
 
 LONGEST = 1000
-_MOST_TOKENS = 500
 _DEEPEST = 40
-_LONGEST_NUMBER = 200
-_LONGEST_WORD = 3
 
 Node = tuple[Any, ...]
 """``(kind, *operands)``; the kinds are those that ``_Reader`` names."""
-
-
-class UnreadableError(Exception):
-    """The text is no expression of the kinds known here."""
 
 
 class Reading(NamedTuple):
@@ -58,33 +44,33 @@ class Expression(NamedTuple):
     has_bare_log: bool
     has_degree: bool
     has_steps: bool
-    """A floor or ceiling occurs."""
+    """A floor, ceiling, minimum, maximum or common divisor occurs."""
     is_complex: bool
     """The imaginary unit occurs."""
     uncertain: bool
 
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+)"
-    r"|(?P<subscript>_\s*\{[^{}]{1,40}\})|(?P<command>\\(?:[A-Za-z]+|[|]))|(?P<word>[A-Za-z]+)|(?P<power>\*\*|\^)|(?P<sign>[-+*/_!'()\[\]{}|]))"
-)
-_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*(\\?[A-Za-z]+)\s*\}\s*\{\s*d\s*(\\?[A-Za-z]+)\s*\}")
-_ANGLE = re.compile(r"\\angle\s*\{?\s*([A-Z]{1,3})(?![A-Za-z])\s*\}?")
-_SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})(?![\d.A-Za-z])")
-_NAMED_TEXT = re.compile(r"\\(?:mathrm|mathit|mathsf|operatorname|rm)\s*\{\s*([A-Za-z]{1,12})\s*\}")
-_WRAPPED_SUBSCRIPT = re.compile(r"_\s*\{?\s*\\(?:text|mathrm|mathit|mbox|textrm)\s*\{([A-Za-z0-9 ,]{1,30})\}\s*\}?")
-_COMMAND_SUBSCRIPT = re.compile(r"_\s*\{\s*\\(max|min|odot|oplus|ast|star|perp|parallel|infty|pm)\s*\}")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _STARTS = frozenset(["number", "command", "word", "(", "[", "{"])
 
 
-@lru_cache(maxsize=4096)
 def read_expression(text: str, reading: Reading = Reading()) -> Expression:  # noqa: B008 - immutable
     """The tree of a whole (cleaned) text. Raises ``UnreadableError``."""
-    if len(text) > LONGEST or not text.strip():
+    expression = _read(text, reading)
+    if expression is None:
         raise UnreadableError
-    reader = _Reader(_tokens(_prepare(text)), reading)
-    tree = reader.whole()
+    return expression
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str, reading: Reading) -> Expression | None:
+    if len(text) > LONGEST or not text.strip():
+        return None
+    try:
+        reader = _Reader(tokens_of(prepare(text)), reading)
+        tree = reader.whole()
+    except UnreadableError:
+        return None
     return Expression(
         tree,
         frozenset(reader.symbols),
@@ -98,78 +84,13 @@ def read_expression(text: str, reading: Reading = Reading()) -> Expression:  # n
     )
 
 
-def _prepare(text: str) -> str:
-    text = _DERIVATIVE.sub(lambda m: rf"\Delta_{{{m[1].strip(chr(92))}over{m[2].strip(chr(92))}}}", text)
-    text = _ANGLE.sub(r"\\Theta_{angle\1}", text)
-    text = _WRAPPED_SUBSCRIPT.sub(lambda m: f"_{{{re.sub('[ ,]', '', m[1])}}}", text)
-    text = _COMMAND_SUBSCRIPT.sub(r"_{\1}", text)
-    text = _NAMED_TEXT.sub(lambda m: f" {m[1]} " if len(m[1]) == 1 or m[1] in FUNCTIONS else m[0], text)
-    return _SCIENTIFIC.sub(r"(\1*10^{\2})", text.replace("°", "\\degree "))
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-
-
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
-    position, text = 0, text.strip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if not match or match.lastgroup is None or len(tokens) > _MOST_TOKENS:
-            raise UnreadableError
-        tokens += _split_token(match.lastgroup, match[match.lastgroup], bool(tokens) and tokens[-1].text == "_")
-        position = match.end()
-    return tokens
-
-
-def _split_token(kind: str, text: str, is_subscript: bool) -> list[_Token]:
-    if kind == "command":
-        return _split_command(text)
-    if kind == "word":
-        return [_Token("word", text)] if is_subscript else _split_word(text)
-    if kind == "subscript":
-        return [_Token(kind, re.sub(r"[_\s{}]", "", text))]
-    if kind == "sign":
-        return [_Token(text, text)]
-    if len(text) > _LONGEST_NUMBER:
-        raise UnreadableError
-    return [_Token(kind, text)]
-
-
-def _split_command(text: str) -> list[_Token]:
-    r"""A command, or what is left of one whose space was lost: ``\omegat``, ``\cost``."""
-    name = known_command(text[1:])
-    if name is None:
-        raise UnreadableError
-    rest = text[1 + len(name) :]
-    name = SAME_COMMAND.get(name, name)
-    first = _Token(name, name) if name in ("|", "^", "*", "/") else _Token("command", name)
-    return [first, *(_split_word(rest) if rest else [])]
-
-
-def _split_word(text: str) -> list[_Token]:
-    """Letters as functions, constants and single names; a longer run of letters is prose."""
-    tokens: list[_Token] = []
-    run = position = 0
-    while position < len(text):
-        match = WORD.match(text, position)
-        if match:
-            tokens.append(_Token("command", SAME_COMMAND.get(match[0], match[0])))
-            position, run = match.end(), 0
-            continue
-        tokens.append(_Token("word", text[position]))
-        position, run = position + 1, run + 1
-        if run > _LONGEST_WORD:
-            raise UnreadableError
-    return tokens
-
-
 class _Reader:
-    """Recursive descent. Kinds of nodes: num, sym, const, add, mul, div, pow, fn, root, fact, binom, call, degree."""
+    """Recursive descent.
 
-    def __init__(self, tokens: list[_Token], reading: Reading, depth: int = 0) -> None:
+    Kinds of nodes: num, sym, const, add, mul, div, pow, fn, root, fact, binom, call, several, degree.
+    """
+
+    def __init__(self, tokens: list[Token], reading: Reading, depth: int = 0) -> None:
         self._tokens = tokens
         self._at = 0
         self._depth = depth
@@ -386,7 +307,7 @@ class _Reader:
             if not text[0].isdigit() or "." in text or "," in text:
                 raise UnreadableError
             if len(text) > 1:
-                self._tokens[self._at] = _Token("number", text[1:])
+                self._tokens[self._at] = Token("number", text[1:])
             else:
                 self._at += 1
             return ("num", Fraction(int(text[0])))
@@ -408,10 +329,59 @@ class _Reader:
             self.is_complex = True
             return ("const", "i")
         if letter in OPAQUE_FUNCTIONS and self._kind() == "(" and not (self._reading.products and letter != "f"):
-            self.uncertain |= letter != "f"
-            return ("call", name, self._group())
+            values = self._arguments()
+            self.uncertain |= letter != "f" and len(values) == 1
+            return ("call", name, *values)
+        if self._kind() == "(" and self._lists_arguments():
+            return self._call_of_several(name)
         self.symbols.add(name)
         return ("sym", name)
+
+    def _lists_arguments(self) -> bool:
+        """Whether the bracket that opens here holds several things."""
+        depth = 0
+        for token in self._tokens[self._at :]:
+            depth += (token.kind in _CLOSERS) - (token.kind in _CLOSERS.values())
+            if depth == 0 or (depth == 1 and token.kind == ","):
+                return depth == 1
+        return False
+
+    def _arguments(self) -> list[Node]:
+        """What a pair of brackets holds, one and more, with commas between them."""
+        opening = self._take(self._kind())
+        if opening not in ("(", "{"):
+            raise UnreadableError
+        bars, self._bars, start = self._bars, 0, self._at
+        values = [self._sum()]
+        while self._kind() == ",":
+            self._take(",")
+            values.append(self._sum())
+        numbers = [
+            token.text for token in self._tokens[start : self._at] if "," in token.text and token.kind == "number"
+        ]
+        if any(len(values) > 1 or number[0] == "0" for number in numbers):
+            raise UnreadableError  # 1,000 beside others: one number or two?
+        self._bars = bars
+        self._take(_CLOSERS[opening])
+        return values
+
+    def _call_of_several(self, name: str) -> Node:
+        """``P(x, y)``; ``C(5, 2)`` is a number of choices, and ``t(a, b)`` may be a vector times a number."""
+        values = self._arguments()
+        has_names = any(map(names_in, values))
+        if name == "C" and len(values) == 2 and not has_names:
+            return ("binom", *values)
+        self.uncertain |= not (has_names and name[0].isupper())
+        return ("call", name, *values)
+
+    def _of_several(self, name: str) -> Node:
+        if self._kind() not in ("(", "{") or not self._lists_arguments():
+            raise UnreadableError
+        values = self._arguments()
+        if name in ("gcd", "lcm"):
+            self.integers |= set().union(*map(names_in, values))
+        self.has_steps = True
+        return ("several", name, *values)
 
     def _is_prime(self) -> bool:
         if self._text(1) == "prime":
@@ -445,6 +415,8 @@ class _Reader:
             return self._enclosed(name)
         if name in FUNCTIONS:
             return self._function(name)
+        if name in OF_SEVERAL:
+            return self._of_several(name)
         raise UnreadableError
 
     def _enclosed(self, name: str) -> Node:
@@ -502,7 +474,7 @@ class _Reader:
     def _base(self) -> Node:
         """The base of a logarithm."""
         if self._kind() == "subscript":
-            inner = _Reader(_tokens(self._take("subscript")), self._reading, self._depth + 1)
+            inner = _Reader(tokens_of(self._take("subscript")), self._reading, self._depth + 1)
             tree = inner.whole()
             self.symbols |= inner.symbols
             self.has_decimal |= inner.has_decimal

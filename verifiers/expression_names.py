@@ -47,6 +47,9 @@ FUNCTIONS = frozenset(
 OPAQUE_FUNCTIONS = frozenset(["f", "g", "h", "F", "G", "H"])
 r"""Names that, before a bracket, are functions of which nothing is known."""
 
+OF_SEVERAL = frozenset(["min", "max", "gcd", "lcm"])
+r"""Functions of two and more arguments."""
+
 WHOLE_NUMBERS = frozenset(["n", "m", "k", "N", "M", "K"])
 r"""Names that, under a floor or ceiling, stand for integers."""
 
@@ -97,12 +100,12 @@ SAME_COMMAND = {
 }
 _OTHERS = (
     "frac binom sqrt pi circ degree prime choose lfloor rfloor lceil rceil lvert rvert max min odot oplus star perp "
-    "parallel infty"
+    "parallel infty gcd lcm"
 )
 _KNOWN = frozenset([*LETTERS, *FUNCTIONS, *ACCENTS, *SAME_COMMAND, *_OTHERS.split(), "|"])
 _NOT_SPLIT = (
-    "Im Re angle approx arg begin bmod cap cdots cong cup deg det dim dots emptyset end equiv exists forall gcd ge "
-    "geq iint in inf int land langle lcm ldots le leq lim lor mathbb mathop mod mp nabla ne neg neq notin oint "
+    "Im Re angle approx arg begin bmod cap cdots cong cup deg det dim dots emptyset end equiv exists forall ge "
+    "geq iint in inf int land langle ldots le leq lim lor mathbb mathop mod mp nabla ne neg neq notin oint "
     "operatorname overrightarrow partial perp pitchfork pm pmod prec prod propto rangle setminus sim subset succ "
     "sum sup text textbf to triangle underline"
 )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -45,7 +47,7 @@ _BARE_FINAL = "assistantfinal"
 _SOLUTION_MARKERS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 _TURN_MARKERS = re.compile(r"<\|im_end\|>|<\|im_start\|>|<\|endoftext\|>|<\|eot_id\|>|<\|end\|>|</s>")
 # Up to four backslashes: text that went through JSON once too often doubles them.
-_BOX_TOKEN = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,9}\{)|(?P<escaped>\\[{}\\])|(?P<brace>[{}])")
+_BOX_TOKEN = re.compile(r"\\{1,4}(?:boxed|fbox)\s{0,9}\{|\\[{}\\]|[{}]")
 _BOX_OPEN = re.compile(r"\\{1,4}(?:boxed|fbox)\s{0,9}\{")
 _BARE_BOX = re.compile(r"\\boxed\s{0,9}([^\s{}$\\]{1,100})")
 _JOINER = re.compile(
@@ -66,7 +68,6 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"\banswer\s{1,9}(?:is|are)\s[^\n?]{1,80}\?(?=\s|$)", re.IGNORECASE)
-_MAY_DENY = re.compile(r"not\b|never|n['’]t\b|\?", re.IGNORECASE)
 _HEDGED = re.compile(
     r"(?:either|between|at\s+least|at\s+most|less\s+than|more\s+than|greater\s+than|fewer\s+than"
     r"|no\s+(?:more|less|fewer)\s+than|anything\s+but)\b",
@@ -99,6 +100,12 @@ _EDGE = " .*。，；"
 _LONGEST_WHOLE = 200
 _MOST_BOXES = 8
 _LONG_TEXT = 1500
+_TEXTS_KEPT = 4
+"""How many of the last texts have their findings kept: one response is asked about more than once."""
+_DENYING = ("not", "never", "n't", "n’t")
+_DENIED_WORDS = ("ans", "result", "solution")
+_ANSWER_WORDS = (*_DENIED_WORDS, "réponse", "respuesta", "resposta", "antwort", "risposta", "ответ", "答案")
+_FOLDS_TO_ASCII = re.compile("[ſıİ]")
 _IS_NO_SINGLE_ANSWER = re.compile(r"\n|[A-Za-z]:\s|\\boxed")
 
 
@@ -144,6 +151,7 @@ def _first_turn(text: str) -> str:
     return text[begin:]
 
 
+@lru_cache(maxsize=_TEXTS_KEPT)
 def final_text(response: str) -> str:
     """What the response says after its reasoning, up to the end of its turn."""
     channel = _final_channel(response)
@@ -194,25 +202,27 @@ class _Box(NamedTuple):
     end: int
 
 
-def _boxes(text: str) -> list[_Box]:
-    """Every closed box that is not inside another one, in one pass."""
+@lru_cache(maxsize=_TEXTS_KEPT)
+def _boxes(text: str) -> tuple[_Box, ...]:
+    """Every closed box that is not inside another one. Braces outside all boxes are passed over unread."""
     stack: list[tuple[int, int, bool]] = []
     boxes: list[_Box] = []
-    first = _BOX_OPEN.search(text) if "box" in text else None
-    if first is None:
-        return []
-    for match in _BOX_TOKEN.finditer(text, first.start()):
-        if match["box"]:
-            stack.append((match.start(), match.end(), True))
-        elif match["brace"] == "{":
-            stack.append((match.start(), match.end(), False))
-        elif match["brace"] == "}" and stack:
+    num_open = at = 0
+    while (match := _BOX_OPEN.search(text, at) if num_open == 0 else _BOX_TOKEN.search(text, at)) is not None:
+        at = match.end()
+        if match.end() - match.start() > 2:
+            stack.append((match.start(), at, True))
+            num_open += 1
+        elif match[0] == "{":
+            stack.append((match.start(), at, False))
+        elif match[0] == "}":
             start, inner, is_box = stack.pop()
             if is_box:
+                num_open -= 1
                 while boxes and boxes[-1].start > start:
                     boxes.pop()
-                boxes.append(_Box(start, inner, match.end()))
-    return boxes
+                boxes.append(_Box(start, inner, at))
+    return tuple(boxes)
 
 
 def boxed_values(text: str) -> list[str]:
@@ -253,7 +263,7 @@ def rival_boxes(response: str) -> list[str]:
     text = final_text(response)
     boxes = _boxes(text)
     line = text.rfind("\n", 0, boxes[-1].start) + 1 if boxes else 0
-    boxes = [b for b in boxes if b.start >= line]
+    boxes = tuple(b for b in boxes if b.start >= line)
     gaps = (text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False))
     if not 1 < len(boxes) <= _MOST_BOXES or any(len(gap) > 60 or _NEW_ANSWER.search(gap) for gap in gaps):
         return []
@@ -271,15 +281,48 @@ def last_boxes(response: str) -> str | None:
     return ", ".join(values) if 1 < len(values) <= _MOST_BOXES and all(values) else None
 
 
+def _matches(pattern: re.Pattern[str], words: tuple[str, ...], text: str) -> Iterator[re.Match[str]]:
+    """``pattern.finditer(text)`` for a pattern whose matches all begin with one of the words, in any case."""
+    low = text.lower()
+    if len(low) != len(text) or not text.isascii() and _FOLDS_TO_ASCII.search(text):
+        yield from pattern.finditer(text)
+        return
+    starts: list[int] = []
+    for word in words:
+        start = low.find(word)
+        while start >= 0:
+            starts.append(start)
+            start = low.find(word, start + 1)
+    end = 0
+    for start in sorted(starts):
+        match = pattern.match(text, start) if start >= end else None
+        if match:
+            yield match
+            end = match.end()
+
+
+def _cut_out(pattern: re.Pattern[str], words: tuple[str, ...], text: str) -> str:
+    """The text with a space for every match."""
+    kept, end = [], 0
+    for match in _matches(pattern, words, text):
+        kept.append(text[end : match.start()])
+        end = match.end()
+    return " ".join([*kept, text[end:]]) if kept else text
+
+
+@lru_cache(maxsize=_TEXTS_KEPT)
 def _without_denials(text: str) -> str:
     """The text without what it says the answer is not, and without its questions about it."""
-    return _ASKED.sub(" ", _DENIED.sub(" ", text)) if _MAY_DENY.search(text) else text
+    low = text.lower()
+    if any(word in low for word in _DENYING):
+        text = _cut_out(_DENIED, _DENIED_WORDS, text)
+    return _cut_out(_ASKED, ("answer",), text) if "?" in text else text
 
 
 def _announced(text: str) -> tuple[str, str] | None:
     """The part after the last "answer is" that holds something usable."""
     text = _without_denials(text)
-    for match in reversed(list(_ANSWER_IS.finditer(text))):
+    for match in reversed(list(_matches(_ANSWER_IS, _ANSWER_WORDS, text))):
         display = _MATH.match(text, match.start(1))  # may go on over several lines
         candidate = _trim_tail(text[match.start(1) : max(match.end(1), display.end() if display else 0)])
         if candidate and _HAS_CONTENT.search(candidate):
@@ -322,14 +365,29 @@ def _weak_answer(text: str) -> tuple[str, str] | None:
 
 
 def _last_math_or_number(text: str) -> tuple[str, str] | None:
-    math = None
-    for match in _MATH.finditer(text) if "$" in text or "\\" in text else ():
-        if not _is_prose(_inner(match)):
-            math = match
+    math = _last_math(text) if "$" in text or "\\" in text else None
     number = _last_number(text)
     if math is not None and (number is None or number.end() <= math.end()):
         return _inner(math), "math_env"
     return (number[0].strip(), "last_number") if number else None
+
+
+def _last_math(text: str) -> re.Match[str] | None:
+    """The last formula without words: line by line from the end, as far back as displays, which span lines."""
+    last_display = max(text.rfind("$$"), text.rfind("\\]"))
+    after = (text.find("\n", last_display) + 1 or len(text)) if last_display >= 0 else 0
+    end = len(text)
+    while end > after:
+        start = max(text.rfind("\n", 0, end) + 1, after)
+        if found := _last_without_words(text, start, end):
+            return found
+        end = start - 1
+    return _last_without_words(text, 0, len(text)) if after else None
+
+
+def _last_without_words(text: str, start: int, end: int) -> re.Match[str] | None:
+    matches = list(_MATH.finditer(text, start, end))
+    return next((match for match in reversed(matches) if not _is_prose(_inner(match))), None)
 
 
 def _last_number(text: str) -> re.Match[str] | None:

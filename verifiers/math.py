@@ -23,7 +23,7 @@ from verifiers.extract import (
     rival_boxes,
 )
 from verifiers.notation import is_list, squeeze
-from verifiers.symbolic import UnparsedError, symbolic_equal
+from verifiers.symbolic import UnparsedError, refuse_unsafe, symbolic_equal
 from verifiers.verdict import Outcome, Verdict
 
 __all__ = ["MathVerifier"]
@@ -50,7 +50,7 @@ class MathVerifier(TextVerifier):
     """Same number, tuple, set or expression, whatever the notation."""
 
     name: ClassVar[str] = "math"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     REASONS: ClassVar[tuple[str, ...]] = (
         "exact",
         "symbolic",
@@ -96,6 +96,7 @@ VERIFIER = MathVerifier
 
 
 def _refuse(gold: str, answer: str) -> bool:
+    refuse_unsafe(gold, answer)
     raise _NeedsSymbolicError
 
 

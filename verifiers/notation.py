@@ -84,6 +84,10 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 _WHOLLY_TEXT = re.compile(r"\\(?:text(?:bf|rm|it|tt|normal|sf)?|math(?:rm|bf|it|sf)|mbox|bold)\s*\{([^{}]*\d[^{}]*)\}")
 _CONDITION = re.compile(r"\s*,?\s*\\(?:text|mbox)\s*\{\s*,?\s*(?:for|where|if|with|when|as)\b.*$", re.DOTALL)
+_FOR_ALL = re.compile(
+    r"\s*[,(]?\s*\\forall(?![A-Za-z])\s*\\?[A-Za-z]+(?:\s*,\s*\\?[A-Za-z])*"
+    r"(?:\s*\\in(?![A-Za-z])\s*[^:;.=<>]{1,40}|\s*(?:[<>]|\\(?:ge|le|ne)(?![A-Za-z]))\s*-?\d{1,9})?\s*\)?\s*$"
+)
 _PLAIN_CONDITION = re.compile(
     r"(?<=[\w)}\]])\s*,?\s+(?:for\s+(?:all|any|some|every|each)|where|when|provided that|such that)\b[^\n]*$"
 )
@@ -95,7 +99,7 @@ _CASE_END = re.compile(r"[,;]\s*(?:and(?![A-Za-z])|or(?![A-Za-z]))?|(?<![A-Za-z\
 _LONGEST_CASES = 600
 _NAME = (
     r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|text\{[A-Za-z ]{1,30}\}|mathrm\{[A-Za-z ]{1,30}\}))"
-    r"(?:_(?:\w|\{[^{}=]{1,20}\}))?'?(?:\(\s*[A-Za-z]\s*\))?"
+    r"(?:_(?:\w|\{[^{}=]{1,20}\}))?'?(?:\(\s*[A-Za-z](?:\s*,\s*[A-Za-z]){0,4}\s*\))?"
 )
 _ASSIGNED = re.compile(
     rf"\s*({_NAME}(?:\s*,\s*{_NAME}){{0,5}}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,5}}\s*\))\s*(?:=|\\in(?![A-Za-z]))\s*(.+)$",
@@ -197,11 +201,13 @@ def split_condition(text: str) -> tuple[str, str]:
     if "\\begin" in text:  # its conditions are part of what is stated
         return text, ""
     match = _CONDITION.search(text) or _PLAIN_CONDITION.search(text) or _PLAIN_CASE.search(text)
+    if match is None and "\\forall" in text and "\\exists" not in text:
+        match = _FOR_ALL.search(text)
     if not match or match.start() == 0 or split_cases(text):
         return text, ""
     if match.re is _PLAIN_CASE and is_clearly_text(text[: match.start()]):  # a sentence
         return text, ""
-    return text[: match.start()], match[0]
+    return text[: match.start()], match[0].replace("\\forall", "")
 
 
 def split_cases(text: str) -> list[tuple[str, str]]:
@@ -228,6 +234,7 @@ def split_cases(text: str) -> list[tuple[str, str]]:
     return cases if all(value for value, _ in cases) and not value.strip() else []
 
 
+@lru_cache(maxsize=1024)
 def unwrap(text: str) -> str:
     r"""The text without ``\text{…}`` and the like around its parts."""
     return _TEXT_COMMAND.sub(r"\1", text)
@@ -239,6 +246,7 @@ def squeeze(text: str) -> str:
     return re.sub(r"\s", "", _TEXT_COMMAND.sub(r"\1", text))
 
 
+@lru_cache(maxsize=1024)
 def as_words(text: str) -> str | None:
     """The normalised text when the answer is words (or one letter of a choice), else None."""
     plain = _TEXT_COMMAND.sub(r"\1", text).strip().strip("().*\"' ")
@@ -260,6 +268,7 @@ def is_clearly_text(text: str) -> bool:
     return "\\text" in text or "\\mbox" in text or any(len(w) >= 4 for w in re.findall(r"[A-Za-z]+", text))
 
 
+@lru_cache(maxsize=1024)
 def is_prose(text: str) -> bool:
     """Whether the text is a sentence, or has one around its mathematics: three words and more."""
     bare = _COMMAND.sub(" ", unwrap(text))
@@ -271,6 +280,7 @@ def folded(text: str) -> str:
     return re.sub(r"[\s.,;:!'\"$]", "", unwrap(text)).casefold()
 
 
+@lru_cache(maxsize=1024)
 def split_items(text: str) -> Items | None:
     r"""Take a list apart at top-level commas, semicolons, "and", "or"; ``a \pm b`` counts as two parts."""
     text = re.sub(r"\\[{}]", lambda m: m[0][1], text)

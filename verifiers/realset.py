@@ -58,6 +58,11 @@ class RealSet(NamedTuple):
     name: str
     pieces: tuple[Interval, ...]
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it holds more than some points."""
+        return any(piece.low != piece.high for piece in self.pieces)
+
 
 class _NoSetError(Exception):
     """The text states no such set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 _UNIT_WORDS = {
@@ -198,6 +199,7 @@ def is_no_unit(words: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def without_unit_text(text: str) -> str:
     r"""The text without a trailing ``\text{...}``, unless that is more than a unit."""
     match = _UNIT_TEXT.search(text)
@@ -282,6 +284,7 @@ def _one_unit(name: str) -> tuple[Fraction, dict[str, int]] | None:
     return known
 
 
+@lru_cache(maxsize=1024)
 def numeric_core(text: str) -> WithUnit:
     """The text without its unit where the rest holds no letters: ``2\\sqrt{3}`` of ``2\\sqrt{3} cm``."""
     core, unit = split_unit(text)
