@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from verifiers import code_compare
+from verifiers.code_tests import parsed
 from verifiers.sandbox.inside import values
 
 _Judge = Callable[[Any], bool]
@@ -34,7 +35,7 @@ class Check(NamedTuple):
     arguments: Any
     """``[positional, keywords]``."""
     is_met: _Judge
-    source: str
+    node: ast.Assert
     expected: str
     test: int
     """Index of the test that holds it."""
@@ -78,7 +79,7 @@ def plan(tests: list[str], setup: str, entry_point: str | None, is_check: bool) 
 
 
 def _statements(source: str) -> list[ast.stmt]:
-    return [node for node in ast.parse(source).body if not _is_idle(node)]
+    return [node for node in parsed(source).body if not _is_idle(node)]
 
 
 def _is_idle(node: ast.stmt) -> bool:
@@ -118,7 +119,7 @@ class _Reader:
         if isinstance(node.test, ast.Constant) and node.test.value:
             return None  # always true
         call, is_met, expected = self._condition(node.test)
-        return Check(self._arguments(call), is_met, ast.unparse(node), expected, test)
+        return Check(self._arguments(call), is_met, node, expected, test)
 
     def _condition(self, test: ast.expr) -> tuple[ast.Call, _Judge, str]:
         if isinstance(test, ast.Call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -128,8 +129,10 @@ class PythonRunner:
                 for tree in expected
             ):
                 reason = "passed"
-            shown = json.dumps(arguments)
-            yield _result(reason, shown, _shown(expected[-1]), answer.shown, answer.error)
+            if reason == "passed":
+                yield CaseResult(reason)
+            else:
+                yield _result(reason, json.dumps(arguments), _shown(expected[-1]), answer.shown(), answer.error)
 
     def _asserts(self, session: _Session, tests: AssertTests) -> Iterator[CaseResult]:
         plan = code_asserts.plan(tests.tests, tests.setup, tests.entry_point, tests.is_check)
@@ -162,15 +165,22 @@ def _of_test(answers: _Answers, checks: list[code_asserts.Check]) -> CaseResult:
         answer = answers.next()
         if result.reason == "passed" and (answer.reason is not None or not check.is_met(answer.tree)):
             reason = answer.reason or "wrong_output"
-            result = _result(reason, check.source, check.expected, answer.shown, answer.error)
+            result = _result(reason, ast.unparse(check.node), check.expected, answer.shown(), answer.error)
     return result
 
 
 class _Answer(NamedTuple):
     tree: Any
     reason: str | None
-    shown: str = ""
+    kind: str = ""
+    """Of a value without plain form."""
     error: str = ""
+
+    def shown(self) -> str:
+        """For people."""
+        if self.kind:
+            return f"({self.kind})"
+        return "" if self.reason else _shown(self.tree)
 
 
 class _Answers:
@@ -190,9 +200,9 @@ class _Answers:
         except (ValueError, RecursionError):
             reply = None
         if isinstance(reply, dict) and "v" in reply:
-            return _Answer(reply["v"], None, _shown(reply["v"]))
+            return _Answer(reply["v"], None)
         if isinstance(reply, dict) and "u" in reply and isinstance(reply.get("b"), bool):
-            return _Answer({"u": reply["b"]}, None, f"({reply['u']})")
+            return _Answer({"u": reply["b"]}, None, str(reply["u"]))
         self.ended = True
         reason, error = _failure(self._report)
         if isinstance(reply, dict) and isinstance(reply.get("e"), dict) and reason in (None, "runtime_error"):

@@ -8,6 +8,7 @@ import binascii
 import json
 import pickletools
 import zlib
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from verifiers.sandbox.inside import values
@@ -56,6 +57,12 @@ class AssertTests(NamedTuple):
 
 
 CodeTests = ScriptTests | FunctionTests | AssertTests
+
+
+@lru_cache(maxsize=8)
+def parsed(source: str) -> ast.Module:
+    """The tree of test code, which is looked at several times in a row; not to be changed."""
+    return ast.parse(source)
 
 
 def parse_tests(gold: str) -> CodeTests:
@@ -264,7 +271,7 @@ def _from_code(code: str, about: dict[str, Any]) -> AssertTests:
     """Test code. Where it defines ``check`` and never calls it, calling it with the entry point is the test."""
     entry_point, prompt = _entry_point(about), _prompt(about)
     try:
-        body = ast.parse(code).body
+        body = parsed(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnusableTestsError(f"the test code does not compile: {error}") from None
     is_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body) and not any(
@@ -294,7 +301,7 @@ def _entry_point(about: dict[str, Any]) -> str | None:
 def _checked(tests: AssertTests) -> AssertTests:
     for source in (tests.setup, *tests.tests):
         try:
-            ast.parse(source)
+            parsed(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UnusableTestsError(f"the test code does not compile: {error}") from None
     return tests

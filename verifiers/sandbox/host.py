@@ -40,7 +40,9 @@ def _command(tmp_bytes: int) -> policy.Command:
         if reason is None:
             return command
         reasons.append(reason)
-    raise policy.SandboxUnavailableError(f"bubblewrap cannot isolate here ({'; '.join(reasons)}); {policy.INSTALL_HINT}")
+    raise policy.SandboxUnavailableError(
+        f"bubblewrap cannot isolate here ({'; '.join(reasons)}); {policy.INSTALL_HINT}"
+    )
 
 
 def ensure_available(tmp_bytes: int = 64 * _MIB) -> None:

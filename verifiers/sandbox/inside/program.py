@@ -5,9 +5,9 @@ Everything here shares its process with hostile code once ``exec`` has begun: wh
 
 from __future__ import annotations
 
+import _io
 import atexit
 import gc
-import io
 import marshal
 import os
 import random
@@ -211,11 +211,13 @@ def _finalize(namespace: dict[str, Any], num_ambient: int) -> None:
 
     An interpreter lets go of everything; for what cannot be seen from outside that would only take time.
     """
-    names = [*islice(namespace, num_ambient, None), *_STREAM_NAMES]
-    for name in names:
+    new = islice(
+        reversed(namespace), max(0, len(namespace) - num_ambient)
+    )  # from the end: to pass a name is to copy it
+    for name in (*new, *_STREAM_NAMES):
         value = namespace.get(name)
         try:
-            if isinstance(value, io.IOBase) and not value.closed:
+            if isinstance(value, _io._IOBase) and not value.closed:  # C class: io.IOBase itself asks an ABC
                 value.flush()
             elif hasattr(type(value), "__del__"):
                 namespace[name] = value = None

@@ -125,8 +125,11 @@ class Supervisor:
         os.setsid()  # also a scheduling group of its own
         kernel.set_dumpable(True)  # as any program is; we read how much of its memory is shared
         program.clamp(resource.RLIMIT_CPU, int(cpu_s) + 2, int(cpu_s) + 3)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        program.rewire(given if how == "script" else nothing, out if how == "script" else nothing, stderr)
+        if how == "script":
+            program.rewire(given, out, stderr)
+        else:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            program.rewire(nothing, nothing, stderr)
         code = program.load(source, compiled)
         calls = program.read_calls(given) if how == "calls" else None
         if how != "script":
