@@ -19,8 +19,8 @@ from factory.records import content_hash
 from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA
 
 STAGES = (
-    "problems", "questions", "smoke/base", "smoke/steady", "smoke/wordy", "smoke/hasty", "teachers", "rollouts", "difficulty",
-    "curate", "targets", "train/sft", "train/kd", "answers/base", "answers/sft", "answers/kd", "scores",
+    "problems", "questions", "smoke/base", "smoke/steady", "smoke/wordy", "smoke/hasty", "teachers", "rollouts",
+    "difficulty", "curate", "targets", "train/sft", "train/kd", "answers/base", "answers/sft", "answers/kd", "scores",
 )  # fmt: skip
 BENCHMARKS = (("heldout", "in_domain", 160), ("longer", "out_of_domain", 80), ("phrases", "retention", 60))
 
@@ -87,8 +87,8 @@ def make_workspace(
     maker = WorkspaceMaker(root, num_problems=num_problems, hostile=hostile)
     wanted = STAGES[: STAGES.index(until) + 1]
     steps: dict[str, Callable[..., None]] = {
-        "problems": _problems, "questions": _questions, "smoke": _smoke, "teachers": _teachers, "rollouts": _rollouts, "difficulty": _difficulty,
-        "curate": _curate, "targets": _targets, "train": _train, "answers": _answers,
+        "problems": _problems, "questions": _questions, "smoke": _smoke, "teachers": _teachers, "rollouts": _rollouts,
+        "difficulty": _difficulty, "curate": _curate, "targets": _targets, "train": _train, "answers": _answers,
     }  # fmt: skip
     for stage in wanted:
         kind, _, member = stage.partition("/")
