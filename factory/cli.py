@@ -13,6 +13,7 @@ import typer
 
 from factory import __version__
 from factory.errors import FactoryError
+from factory.rollouts_cli import app as rollouts_app
 
 app = typer.Typer(
     name="factory",
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(rollouts_app, name="rollouts")
 
 RecipeArg = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 SetOption = Annotated[

@@ -17,7 +17,7 @@ from factory import __version__
 from factory.checks import JudgeSection, RecipeVerifier
 from factory.engines.base import Engine
 from factory.engines.build import build_engine
-from factory.engines.config import EngineConfig, TransformersEngineConfig
+from factory.engines.config import EngineConfig, ImportedEngineConfig, TransformersEngineConfig, VllmEngineConfig
 from factory.errors import ModelError
 from factory.progress import Progress
 from factory.recipe import Recipe
@@ -262,6 +262,14 @@ class Context:
             from factory.engines.transformers_engine import transformers_identity
 
             return transformers_identity(config, self.model_id(config.model))
+        if isinstance(config, VllmEngineConfig):
+            from factory.engines.vllm_setup import vllm_identity
+
+            return vllm_identity(config, self.model_id(config.model), self.file_digest)
+        if isinstance(config, ImportedEngineConfig):
+            from factory.engines.imported import digest_of, imported_identity
+
+            return imported_identity(config, digest_of(config, self.folder, self.store, self.file_digest))
         from factory.engines.openai_engine import openai_identity
 
         return openai_identity(config)
@@ -286,7 +294,8 @@ class Context:
     @contextmanager
     def engine(self, config: EngineConfig, identity: str | None = None) -> Iterator[Engine]:
         """An engine that is closed in the end."""
-        engine = build_engine(config, identity or self.engine_id(config))
+        template = self.recipe.prompt_template
+        engine = build_engine(config, identity or self.engine_id(config), store=self.store, template=template)
         try:
             yield engine
         finally:

@@ -66,6 +66,8 @@ class Usage:
     """Texts of failed requests."""
     judges: dict[str, JudgeUsage] = field(default_factory=dict)
     """By the place in the recipe that names the judge; empty where rules decide."""
+    adaptive: dict[str, Any] = field(default_factory=dict)
+    """What adaptive sampling decided; empty for a fixed number of samples."""
 
     def notes(self) -> dict[str, Any]:
         """For a ledger."""
@@ -78,6 +80,7 @@ class Usage:
             "outcomes": dict(sorted(self.outcomes.items())),
             **({"errors": dict(self.errors.most_common(5))} if self.errors else {}),
             **({"judges": {where: judge.notes() for where, judge in self.judges.items()}} if self.judges else {}),
+            **({"adaptive": self.adaptive} if self.adaptive else {}),
         }
 
 
@@ -127,8 +130,8 @@ class Drawing:
         """
         size = self._engine.batch_size
         missing: list[Request] = []
-        if size:  # similar lengths together: less padding. Any order will do, as long as it is always the same
-            requests = sorted(requests, key=lambda r: (len(r.prompt), r.key))
+        if size:  # equal temperatures and similar lengths together. Any order will do, as long as it is always the same
+            requests = sorted(requests, key=lambda r: (r.params.temperature, len(r.prompt), r.key))
         for part in in_chunks(requests, size or LOOKUP):
             known = self._store.get(part)
             found = [c for c in known if c is not None]
@@ -140,6 +143,8 @@ class Drawing:
             elif absent:
                 yield from self._generate(absent)
         if missing:
+            if (estimate := getattr(self._engine, "estimate", None)) is not None:
+                self._advance(0, str(estimate(missing)))
             yield from self._generate(missing)
 
     def _generate(self, requests: list[Request]) -> Iterator[list[Completion]]:

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from factory.checks import OWN_VERIFIER, Check, JudgeSection
-from factory.engines.config import EngineConfig, OpenAIEngineConfig, TransformersEngineConfig
+from factory.engines.config import (
+    EngineConfig,
+    ImportedEngineConfig,
+    OpenAIEngineConfig,
+    TransformersEngineConfig,
+    VllmEngineConfig,
+)
+from factory.errors import ModelError
 from factory.recipe import Recipe
 from factory.sources.config import PoolSource, ProblemSource
 from sft.errors import ModelLoadError
@@ -52,12 +59,23 @@ def _find(recipe: Recipe, folder: Path, ask_servers: bool, until: str | None) ->
         yield from _packages()
     if student:
         yield from _student(recipe)
+    yield from _imported_as_they_are(recipe)
     for teacher in recipe.teachers.candidates:
-        for problem in _engine(teacher.engine, ask_servers):
+        for problem in _engine(teacher.engine, ask_servers, folder):
             yield f"teachers.candidates ({teacher.name}): {problem}"
     for where, engine in judges.items():
-        for problem in _engine(engine, ask_servers):
+        for problem in _engine(engine, ask_servers, folder):
             yield f"{where}.engine: {problem}"
+
+
+def _imported_as_they_are(recipe: Recipe) -> Iterator[str]:
+    adaptive = recipe.rollouts.adaptive
+    imported = [t.name for t in recipe.teachers.candidates if t.engine.kind == "imported"]
+    if imported and adaptive and (adaptive.prompt_variants or adaptive.temperatures):
+        yield (
+            f"rollouts.adaptive has prompt_variants or temperatures, but the traces of teacher {imported[0]!r} are"
+            " imported, and were sampled as they are: leave both out"
+        )
 
 
 def _judges(recipe: Recipe, until: str | None) -> dict[str, EngineConfig]:
@@ -157,12 +175,32 @@ def _context_length(ref: ModelRef) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _engine(config: EngineConfig, ask_servers: bool) -> Iterator[str]:
+def _vllm(config: VllmEngineConfig) -> Iterator[str]:
+    from factory.engines.vllm_setup import engine_arguments, find_vllm
+
+    if importlib.util.find_spec("transformers") is None:
+        yield "missing package: transformers, whose tokenizer renders prompts for vLLM; pip install transformers"
+    for look in (lambda: engine_arguments(config), lambda: find_vllm(config.python)):
+        try:
+            look()
+        except ModelError as error:
+            yield str(error)
+
+
+def _engine(config: EngineConfig, ask_servers: bool, folder: Path) -> Iterator[str]:
     if isinstance(config, TransformersEngineConfig):
         try:
             resolve_model(config.model)
         except ModelLoadError as error:
             yield str(error)
+    elif isinstance(config, VllmEngineConfig):
+        yield from _vllm(config)
+    elif isinstance(config, ImportedEngineConfig):
+        from factory.engines.imported import check_traces
+
+        problem = check_traces(config, folder)
+        if problem:
+            yield problem
     elif isinstance(config, OpenAIEngineConfig) and ask_servers:
         from factory.engines.openai_engine import check_server
 

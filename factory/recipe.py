@@ -10,6 +10,7 @@ from curation.config import CurationConfig
 from evals.config import IntervalConfig
 from factory.checks import Check, RecipeVerifier
 from factory.engines.config import EngineConfig
+from factory.sampling_config import DifficultyConfig, RolloutsConfig
 from factory.sources.config import BenchmarkSource, ProblemSource
 from sft.config import TrainConfig
 from verifiers.config import MathConfig
@@ -20,19 +21,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,7
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SamplingConfig(_Config):
-    """How completions are drawn."""
-
-    num_samples: int = Field(4, ge=1, le=1024)
-    """Completions per prompt."""
-    temperature: float = Field(0.7, ge=0, le=2)
-    """Softmax temperature; 0 is greedy."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus mass."""
-    max_tokens: int = Field(1024, ge=1, le=1_000_000)
-    """Longest completion; one that reaches it is truncated, and known as such."""
 
 
 class Teacher(_Config):
@@ -143,11 +131,11 @@ class Recipe(_Config):
     """How a problem is put to teachers and students; ``{problem}`` is replaced."""
     teachers: TeachersConfig
     """Who writes the traces."""
-    rollouts: SamplingConfig = SamplingConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     """How the chosen teacher is sampled."""
     verify: RecipeVerifier = MathConfig()
     """Which check decides whether a trace is correct."""
-    difficulty: SamplingConfig = SamplingConfig(num_samples=8)
+    difficulty: DifficultyConfig = DifficultyConfig(num_samples=8)
     """How the student's pass rate is measured; its ``max_tokens`` bounds the student's attempts."""
     curate: CurationConfig = CurationConfig()
     """Which examples are kept."""
@@ -182,9 +170,15 @@ class Recipe(_Config):
 
     @model_validator(mode="after")
     def _kd_needs_teacher_weights(self) -> Recipe:
-        if "kd" in self.train.methods and any(t.engine.kind == "openai" for t in self.teachers.candidates):
+        without_weights = any(t.engine.kind in ("openai", "imported") for t in self.teachers.candidates)
+        if "kd" in self.train.methods and any(getattr(t.engine, "lora", None) for t in self.teachers.candidates):
+            raise ValueError(
+                "train.methods has kd, which reads the teacher's distributions from engine.model alone, but a candidate"
+                " teacher has engine.lora: use methods: [sft], or a model with the adapter merged into it"
+            )
+        if "kd" in self.train.methods and without_weights:
             raise ValueError(
                 "train.methods has kd, which needs the teacher's token distributions, but a candidate teacher runs on"
-                " the openai engine: use methods: [sft], or engine kind transformers"
+                " the openai engine, or is imported: use methods: [sft], or engine kind transformers"
             )
         return self

@@ -22,7 +22,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from factory.checks import JudgeSection
-from factory.engines.config import TransformersEngineConfig
+from factory.engines.config import ImportedEngineConfig, TransformersEngineConfig, VllmEngineConfig
 from factory.errors import RecipeError
 from factory.recipe import Recipe
 from factory.recipe_fields import recipe_schema
@@ -146,6 +146,11 @@ def _with_references(recipe: Recipe, change: Callable[[str, tuple[Key, ...]], st
             return value.model_copy(update={"path": change(value.path, (*path, "path"))})
         if isinstance(value, TransformersEngineConfig):  # an openai model's name is the server's business
             return value.model_copy(update={"model": change(value.model, (*path, "model"))})
+        if isinstance(value, VllmEngineConfig):
+            named = {name: getattr(value, name) for name in ("model", "lora", "python")}
+            return value.model_copy(update={n: change(at, (*path, n)) for n, at in named.items() if at})
+        if isinstance(value, ImportedEngineConfig) and value.path:
+            return value.model_copy(update={"path": change(value.path, (*path, "path"))})
         if isinstance(value, JudgeSection):
             return value.model_copy(update={"engine": part(value.engine, *path, "engine")})
         if isinstance(value, CombineConfig):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from factory.checks import Check, JudgeSection
@@ -28,6 +29,8 @@ class Draw(NamedTuple):
 
     problem: Problem
     request: Request
+    student_turn: str | None = None
+    """The question as the student will see it, where the model is asked in other words."""
 
 
 class Judged(NamedTuple):
@@ -56,12 +59,22 @@ def plan_draws(
     draws = []
     for problem in problems:
         text = user_turn(template, problem)
-        messages = (*((("system", system_prompt),) if system_prompt else ()), ("user", text))
+        messages = chat(text, system_prompt)
         prompt = engine.render(messages)
         for sample in range(num_samples):
-            own_seed = int(content_hash(seed, text, sample, length=15), 16) % 2**31
+            own_seed = sample_seed(seed, text, sample)
             draws.append(Draw(problem, Request(messages, prompt, params, sample, own_seed, engine.identity)))
     return draws
+
+
+def chat(text: str, system_prompt: str | None) -> tuple[tuple[str, str], ...]:
+    """The chat that asks for a completion."""
+    return (*((("system", system_prompt),) if system_prompt else ()), ("user", text))
+
+
+def sample_seed(seed: int, text: str, sample: int) -> int:
+    """Seed of one sample of a question under a recipe's seed."""
+    return int(content_hash(seed, text, sample, length=15), 16) % 2**31
 
 
 def user_turn(template: str, problem: Problem) -> str:
@@ -85,37 +98,53 @@ def draw_and_judge(
     """
     with ctx.progress.task(what, len(draws)) as task:
         drawing = Drawing(engine, ctx.store, task.advance)
-        try:
-            verdicts = _draw_all(ctx, drawing, draws, check, what, usage)
-        except VerifierError as error:
-            raise StageError(f"{what}: {error}; the completions that arrived are kept, run again to go on") from error
-    failures = drawing.failures
-    _refuse_many_unchecked(what, check, verdicts, len(draws), usage)
-    usage.errors.update(c.error or "unknown" for c in failures.values())
+        with judging(ctx, check, what, usage) as judge:
+            verdicts = judge(drawing, draws)
+    refuse_many_unchecked(what, check, verdicts, len(draws), usage)
+    usage.errors.update(c.error or "unknown" for c in drawing.failures.values())
     for part in in_chunks(draws, LOOKUP):
-        yield _read_back(ctx.store, part, verdicts, failures, usage)
+        yield read_back(ctx.store, part, verdicts, drawing.failures, usage)
 
 
-def _draw_all(
+@contextmanager
+def judging(
+    ctx: Context, check: Check, what: str, usage: Usage
+) -> Iterator[Callable[[Drawing, Sequence[Draw]], dict[str, Verdict]]]:
+    """A function that draws and judges a group: verdicts by request key; what failed is in ``drawing.failures``.
+
+    Raises:
+        StageError: when the checker cannot go on.
+    """
+    try:
+        if isinstance(check.config, JudgeSection):
+            yield lambda drawing, draws: _draw_then_judge(ctx, drawing, draws, check, what, usage)
+        else:
+            with VerifierPool(check.config) as pool:
+                yield lambda drawing, draws: _draw_and_verify(drawing, draws, pool, what)
+    except VerifierError as error:
+        raise StageError(f"{what}: {error}; the completions that arrived are kept, run again to go on") from error
+
+
+def _draw_then_judge(
     ctx: Context, drawing: Drawing, draws: Sequence[Draw], check: Check, what: str, usage: Usage
 ) -> dict[str, Verdict]:
-    """Verdicts by request key; what failed is in ``drawing.failures``."""
-    requests = [d.request for d in draws]
-    if isinstance(check.config, JudgeSection):
-        for _ in drawing.completions(requests):
-            pass  # stored: their texts are read again part by part
-        drawing.refuse_many_failures(what)
-        answered = [d for d in draws if d.request.key not in drawing.failures]
-        judge = usage.judges.setdefault(check.where, JudgeUsage())
-        rows = _stored_rows(ctx.store, answered)
-        return judge_rows(ctx, check.config, rows, len(answered), f"{what}: the judge of {check.where}", judge)
+    assert isinstance(check.config, JudgeSection)
+    for _ in drawing.completions([d.request for d in draws]):
+        pass  # stored: their texts are read again part by part
+    drawing.refuse_many_failures(what)
+    answered = [d for d in draws if d.request.key not in drawing.failures]
+    judge = usage.judges.setdefault(check.where, JudgeUsage())
+    rows = _stored_rows(ctx.store, answered)
+    return judge_rows(ctx, check.config, rows, len(answered), f"{what}: the judge of {check.where}", judge)
+
+
+def _draw_and_verify(drawing: Drawing, draws: Sequence[Draw], pool: VerifierPool, what: str) -> dict[str, Verdict]:
     gold = {d.request.key: d.problem.gold for d in draws}
-    with VerifierPool(check.config) as pool:
-        judging = _Judging(pool)
-        for completion in drawing.completions(requests):
-            judging.submit(_row(completion, gold[completion.request.key]))
-        drawing.refuse_many_failures(what)
-        return judging.finish()
+    pending = _Judging(pool)
+    for completion in drawing.completions([d.request for d in draws]):
+        pending.submit(_row(completion, gold[completion.request.key]))
+    drawing.refuse_many_failures(what)
+    return pending.finish()
 
 
 def _stored_rows(store: RolloutStore, draws: Sequence[Draw]) -> Iterator[VerifyTask]:
@@ -160,7 +189,8 @@ class _Judging:
         self._verdicts[key] = future.result()
 
 
-def _refuse_many_unchecked(what: str, check: Check, verdicts: dict[str, Verdict], total: int, usage: Usage) -> None:
+def refuse_many_unchecked(what: str, check: Check, verdicts: dict[str, Verdict], total: int, usage: Usage) -> None:
+    """Raises ``StageError`` when the checker failed on more than 20 % of ``total`` answers."""
     unchecked = Counter(v.reason for v in verdicts.values() if v.outcome is Outcome.ERROR)
     if unchecked.total() <= _MAX_UNCHECKED_SHARE * total:
         return
@@ -174,13 +204,14 @@ def _refuse_many_unchecked(what: str, check: Check, verdicts: dict[str, Verdict]
     )
 
 
-def _read_back(
+def read_back(
     store: RolloutStore,
     part: Sequence[Draw],
     verdicts: dict[str, Verdict],
     failures: dict[str, Completion],
     usage: Usage,
 ) -> list[Judged]:
+    """The completions of drawn requests with their verdicts, counted in ``usage``."""
     rows = []
     for draw, completion in zip(part, store.get([d.request for d in part]), strict=True):
         key = draw.request.key
@@ -207,13 +238,13 @@ def trace_row(judged: Judged, teacher: str) -> dict[str, Any]:
     return {
         "trace_id": request.key[:16],
         "problem_id": problem.id,
-        "prompt": request.messages[-1][1],
+        "prompt": judged.draw.student_turn or request.messages[-1][1],
         "gold": problem.gold,
         "teacher": teacher,
         "model": request.model,
         "sample": request.sample,
         "seed": request.seed,
-        "sampling": json.dumps(request.params.identity() | {"max_tokens": request.params.max_tokens}),
+        "sampling": json.dumps(_sampling(judged.draw)),
         "response": c.text if c else "",
         "finish_reason": c.finish_reason if c else "error",
         "num_prompt_tokens": c.num_prompt_tokens if c else 0,
@@ -226,6 +257,12 @@ def trace_row(judged: Judged, teacher: str) -> dict[str, Any]:
         "licence": problem.licence,
         "meta": problem.meta,
     }
+
+
+def _sampling(draw: Draw) -> dict[str, Any]:
+    request = draw.request
+    asked = {} if draw.student_turn is None else {"asked": request.messages[-1][1]}
+    return request.params.identity() | {"max_tokens": request.params.max_tokens} | asked
 
 
 def answer_row(judged: Judged) -> dict[str, Any]:

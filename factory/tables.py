@@ -20,7 +20,7 @@ TRACE_SCHEMA = pa.schema(
     [
         ("trace_id", pa.string()),  # content hash of the rollout key
         ("problem_id", pa.string()),
-        ("prompt", pa.string()),  # the user's turn as the model saw it
+        ("prompt", pa.string()),  # the user's turn as the model saw it; the student's where teachers get variants
         ("gold", pa.string()),
         ("teacher", pa.string()),  # name in the recipe
         ("model", pa.string()),  # identity: content hash of local weights, or name@server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,14 @@ class Reply:
     """Close the connection without a reply."""
     twice: bool = False
     """Send the whole reply two times."""
+    cut: bool = False
+    """Send half of the body, then close the connection."""
+    reset: bool = False
+    """Break the connection off without a reply, as a crashed process does."""
+    raw: tuple[bytes, ...] = ()
+    """Send these bytes instead of a reply, with ``drip_s`` between the parts."""
+    close: bool = False
+    """Close the connection after ``raw``."""
 
 
 def chat_reply(
@@ -80,6 +89,7 @@ class LoopbackServer:
     def __init__(self, behaviour: Callable[[Call], Reply]) -> None:
         self.behaviour = behaviour
         self.calls: list[Call] = []
+        self.num_connections = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -130,6 +140,7 @@ class LoopbackServer:
     def connected(self, connection: socket.socket, opened: bool) -> None:
         """Keep track of a connection."""
         with self._lock:
+            self.num_connections += opened
             (self._connections.add if opened else self._connections.discard)(connection)
 
 
@@ -173,8 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         reply = owner.behaviour(owner.note(self.command, self.path, headers, body))
         if reply.delay_s:
             owner.pause(reply.delay_s)
-        if reply.drop:
+        if reply.reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if reply.drop or reply.reset:
             self.close_connection = True
+            return
+        if reply.raw:
+            self._send_raw(reply)
             return
         for _ in range(2 if reply.twice else 1):
             self._send(reply)
@@ -187,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        if reply.cut:
+            data, self.close_connection = data[: len(data) // 2], True
         if not reply.drip_s:
             self.wfile.write(data)
             self.wfile.flush()
@@ -195,3 +213,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes([byte]))
             self.wfile.flush()
             self.server.owner.pause(reply.drip_s)
+
+    def _send_raw(self, reply: Reply) -> None:
+        for part in reply.raw:
+            self.wfile.write(part)
+            self.wfile.flush()
+            self.server.owner.pause(reply.drip_s)
+        self.close_connection |= reply.close

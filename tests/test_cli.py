@@ -10,7 +10,7 @@ from flow import ROOT, call_factory, run_factory, tiny_recipe
 
 from factory import __version__
 
-COMMANDS = ("run", "check", "verify", "audit", "report", "status", "ls", "clean", "schema")
+COMMANDS = ("run", "check", "verify", "audit", "report", "rollouts", "status", "ls", "clean", "schema")
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 

@@ -103,7 +103,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("  num: 100", "  num: 3\n  num: 4", 5, ("problems.num: this key is already there at ", "r.yaml:4")),
     ("  num: 100", "  min_steps: 4\n  max_steps: 3", 4, ("problems: min_steps (4) must not exceed max_steps (3)",)),
     ("      model: models/steady", "", 8, ("engine.model: missing", "A local directory")),
-    ("      engine:\n", "      engin:\n", 7, ("candidates.0.engine: missing; give a section with kind: openai or",)),
+    ("      engine:\n", "      engin:\n", 7, ("candidates.0.engine: missing; give a section with kind: imported or",)),
     ("      engine:\n", "      engin:\n", 8, ("candidates.0.engin: unknown key", 'did you mean "engine"?')),
     ("model: models/steady", "model: 7408e12", 10, ("got 7408e12 (a number)", "Text needs quotes")),
     ("model: models/steady", 'model: ""', 10, ("engine.model: ", "text, not empty")),

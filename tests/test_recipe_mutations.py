@@ -48,8 +48,54 @@ teachers:
         max_retries: 2
         price_per_1m_prompt_tokens: 0.1
         price_per_1m_completion_tokens: 0.4
+        max_spend: 20
+    - name: replicas
+      engine:
+        kind: openai
+        model: org/name
+        base_urls: ["http://localhost:8000/v1", "http://localhost:8001/v1"]
+        served_as: step-500
+        max_requests_per_minute: 500
+        max_tokens_per_minute: 100000
+    - name: existing
+      engine:
+        kind: imported
+        path: traces.jsonl
+        columns: {response: text, thinking: thoughts, problem_id: uid, num_tokens: tokens, finish_reason: end}
+        teacher: org/name
+    - name: large
+      engine:
+        kind: vllm
+        mode: server
+        model: models/steady
+        python: vllm-env/bin/python
+        dtype: bfloat16
+        tensor_parallel_size: 2
+        data_parallel_size: 2
+        max_model_len: 4096
+        gpu_memory_utilization: 0.9
+        quantization: fp8
+        lora: adapters/maths
+        extra_args: {max_num_seqs: 64}
+        start_timeout_s: 600
+        max_restarts: 2
   smoke: {num_problems: 10, num_samples: 1, train_tokens: 20000, num_questions: 10, eval_samples: 2}
-rollouts: {num_samples: 2, temperature: 0.7, top_p: 0.9, max_tokens: 256}
+rollouts:
+  num_samples: 2
+  temperature: 0.7
+  top_p: 0.9
+  max_tokens: 256
+  adaptive:
+    wanted: 2
+    max_samples: 8
+    min_distance: 0.1
+    min_chance: 0.1
+    temperatures: [0.6, 1.0]
+    prompt_variants: ["{problem}", "Solve: {problem}"]
+    first_wave: 2
+    wave_growth: 2
+    max_tokens_total: 100000
+    prior: [1, 1]
 verify:
   kind: first_decided
   members:
@@ -64,7 +110,12 @@ verify:
       float_tolerance: 0.000001
       all_tests: true
       sandbox: bubblewrap
-difficulty: {num_samples: 4, temperature: 1, top_p: 1.0, max_tokens: 128}
+difficulty:
+  num_samples: 4
+  temperature: 1
+  top_p: 1.0
+  max_tokens: 128
+  adaptive: {edges: [0.25, 0.75], confidence: 0.8}
 curate:
   size: 100
   max_tokens: 512

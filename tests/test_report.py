@@ -19,6 +19,7 @@ from report_fixture import HOSTILE, make_workspace, write_json
 from factory.errors import WorkspaceError
 from factory.report import build_report, data, plots, results, text
 from factory.report.data import RunFolder
+from factory.tables import PASS_RATE_SCHEMA
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "use"}
 ELEMENTS = {
@@ -378,6 +379,18 @@ def test_histograms_hold_every_row(whole: Path) -> None:
     rates, lengths = data.pass_rates(run), data.trace_lengths(run)
     assert rates and rates.per_k and sum(n for _, n in rates.counts) == rates.num_problems == 60
     assert lengths and sum(lengths.kept) + sum(lengths.dropped) == 240
+
+
+def test_never_and_always_solved_stay_apart_where_problems_were_tried_differently_often(copy: Path) -> None:
+    counts = [(0, 2), (0, 9), (1, 16), (1, 3), (7, 10), (15, 16), (3, 3), (0, 0)]
+    path = stage_file(copy, "difficulty", "pass_rates.parquet")
+    rows = [{"problem_id": str(i), "k": k, "n": n} for i, (k, n) in enumerate(counts)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=PASS_RATE_SCHEMA), path)
+    rates = data.pass_rates(RunFolder.open(copy))
+    assert rates and (rates.num_problems, rates.not_judged, rates.per_k) == (8, 1, False)
+    found = {label: count for label, count in rates.counts if count}
+    assert found == {"0/n": 2, "0\u201310%": 1, "30\u201340%": 1, "70\u201380%": 1, "90\u2013100%": 1, "n/n": 1}
+    assert "2 of 7 problems are at 0/n, 1 at n/n" in page_of(copy).said("difficulty")
 
 
 def test_licences_and_sources_cover_the_kept_rows(whole: Path, whole_page: Page) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import ipaddress
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from factory.engines.config import OpenAIEngineConfig
 from factory.engines.openai_reply import AttemptError, FailureKind, clip, one_line, read_refusal
+from factory.engines.openai_transport import KeepAliveTransport
 from factory.errors import EngineError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CONNECT_S = 15.0
+_MAX_IDLE = 250
 _PLACEHOLDER_KEY = "no-key"
 
 
@@ -37,7 +42,7 @@ class Secret:
         variable = config.api_key_env
         secret = cls(os.environ.get(variable, "").strip())
         if not secret._key:
-            if not _is_private(_address(config).hostname or ""):
+            if not all(_is_private(_parts(config, url).hostname or "") for url in addresses(config)):
                 raise EngineError(
                     f"{where(config)}: the environment variable {variable} is not set; put the key there (it is read"
                     " from nowhere else), or name another variable in engine.api_key_env"
@@ -59,24 +64,42 @@ class Secret:
         return text.replace(self._key, "<key>") if len(self._key) >= 4 else text
 
 
-def make_client(config: OpenAIEngineConfig, secret: Secret) -> AsyncOpenAI:
-    """The official client without retries and, but for connecting, without time-outs: its caller sets both."""
+def make_client(config: OpenAIEngineConfig, secret: Secret, url: str | None = None) -> AsyncOpenAI:
+    """The official client without retries and, but for connecting, without time-outs: its caller sets both.
+
+    Args:
+        url: one of ``addresses(config)``; default: the first.
+    """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-    # A proxy from the environment cannot reach this machine's own servers.
-    local = _is_loopback(_address(config).hostname or "")
-    http = DefaultAsyncHttpxClient(trust_env=False) if local else DefaultAsyncHttpxClient()
+    url = url or addresses(config)[0]
+    parts = _parts(config, url)
     limit = Timeout(None, connect=min(_CONNECT_S, config.timeout_s))
+    headers = {}
+    if _is_proxied(parts):
+        # The client's own transport knows proxies. On a connection that it uses again, bytes that were sent too many
+        # are read as the answer to the next question, so each request gets a connection of its own.
+        http, headers = DefaultAsyncHttpxClient(), {"Connection": "close"}
+    else:
+        max_idle = min(max(config.max_in_flight // 2, 16), _MAX_IDLE)
+        transport = KeepAliveTransport(httpx_module(), max_idle=max_idle)
+        http = DefaultAsyncHttpxClient(transport=transport, trust_env=False)
     return AsyncOpenAI(
         api_key=secret.reveal(),
-        base_url=_base_url(config),
+        base_url=url,
         timeout=limit,
         max_retries=0,
-        # On a connection that is used again, bytes that a faulty server or proxy sent too many are read as the answer
-        # to the next question. A connection per request costs a handshake, which is little beside a completion.
-        default_headers={"Connection": "close"},
+        default_headers=headers,
         http_client=http,
     )
+
+
+@functools.cache
+def httpx_module() -> Any:
+    """The library that the installed client speaks HTTP with: ``httpx``, or ``httpx2`` since 2026."""
+    from openai import DefaultAsyncHttpxClient
+
+    return importlib.import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
 def failure_of(error: Exception, secret: Secret, timeout_s: float) -> AttemptError:
@@ -84,7 +107,13 @@ def failure_of(error: Exception, secret: Secret, timeout_s: float) -> AttemptErr
     failure = _classify(error, timeout_s)
     # Masked before it is cut: half a key would not be recognised.
     text = clip(secret.mask(failure.text))
-    return AttemptError(failure.kind, text, retry_after_s=failure.retry_after_s, heard=failure.heard)
+    return AttemptError(
+        failure.kind,
+        text,
+        retry_after_s=failure.retry_after_s,
+        heard=failure.heard,
+        maybe_billed=failure.maybe_billed,
+    )
 
 
 def _classify(error: Exception, timeout_s: float) -> AttemptError:
@@ -96,11 +125,12 @@ def _classify(error: Exception, timeout_s: float) -> AttemptError:
         return read_refusal(error.status_code, error.response.headers, error.response.content)
     if isinstance(error, UnicodeEncodeError):
         text = "the prompt holds a lone surrogate (half a character), which cannot be sent; correct the source row"
-        return AttemptError(FailureKind.REJECTED, text, heard=False)
+        return AttemptError(FailureKind.REJECTED, text, heard=False, maybe_billed=False)
     chain = _causes(error)
     # By name: the client changed the library that defines these, and keeps them to itself.
     if any(type(e).__name__ in ("ConnectError", "ConnectTimeout") for e in chain):
-        return AttemptError(FailureKind.UNREACHABLE, f"no connection: {_deepest_text(chain)}", heard=False)
+        said = f"no connection: {_deepest_text(chain)}"
+        return AttemptError(FailureKind.UNREACHABLE, said, heard=False, maybe_billed=False)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return AttemptError(FailureKind.TIMEOUT, f"no complete reply within {timeout_s:g} s", heard=False)
     if isinstance(error, openai.APIConnectionError):
@@ -123,26 +153,32 @@ def _deepest_text(chain: list[BaseException]) -> str:
 
 def where(config: OpenAIEngineConfig) -> str:
     """The start of every message: which model, at which server."""
-    return f"model {config.model!r} at {place(config)}"
+    places = [place(config, url) for url in addresses(config)]
+    if len(places) == 1:
+        return f"model {config.model!r} at {places[0]}"
+    shown = ", ".join(places[:3]) + (", ..." if len(places) > 3 else "")
+    return f"model {config.model!r} at {len(places)} servers ({shown})"
 
 
-def place(config: OpenAIEngineConfig) -> str:
-    """``host[:port][/path]`` of the server, without default port and final ``/v1``; never a user name or a query."""
-    parts = _address(config)
+def place(config: OpenAIEngineConfig, url: str) -> str:
+    """``host[:port][/path]`` of a server, without default port and final ``/v1``; never a user name or a query."""
+    parts = _parts(config, url)
     host = parts.hostname or ""
     port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"[{host}]{port}{path}" if ":" in host else f"{host}{port}{path}"
 
 
-def _base_url(config: OpenAIEngineConfig) -> str:
-    """The address in use; as in the client itself, ``OPENAI_BASE_URL`` counts where the recipe names none."""
-    return config.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+def addresses(config: OpenAIEngineConfig) -> tuple[str, ...]:
+    """The servers in use; as in the client itself, ``OPENAI_BASE_URL`` counts where the recipe names none."""
+    if config.base_urls:
+        return config.base_urls
+    return (config.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",)
 
 
-def _address(config: OpenAIEngineConfig) -> SplitResult:
+def _parts(config: OpenAIEngineConfig, url: str) -> SplitResult:
     try:
-        parts = urlsplit(_base_url(config))
+        parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
@@ -152,6 +188,13 @@ def _address(config: OpenAIEngineConfig) -> SplitResult:
             " http(s)://host[:port]/v1"
         )
     return parts
+
+
+def _is_proxied(parts: SplitResult) -> bool:
+    """Whether the environment names a proxy for this address; none can reach this machine's own servers."""
+    host = parts.hostname or ""
+    named = {parts.scheme, "all"} & getproxies().keys()
+    return bool(named) and not _is_loopback(host) and not proxy_bypass(host)
 
 
 def _is_loopback(host: str) -> bool:

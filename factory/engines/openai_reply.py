@@ -53,7 +53,15 @@ class FailureKind(StrEnum):
 class AttemptError(Exception):
     """One attempt brought no completion. The text holds what the server said, and never a header."""
 
-    def __init__(self, kind: FailureKind, text: str, *, retry_after_s: float | None = None, heard: bool = True) -> None:
+    def __init__(
+        self,
+        kind: FailureKind,
+        text: str,
+        *,
+        retry_after_s: float | None = None,
+        heard: bool = True,
+        maybe_billed: bool = True,
+    ) -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text
@@ -61,6 +69,8 @@ class AttemptError(Exception):
         """Seconds the server asks to wait, if it does."""
         self.heard = heard
         """Whether an HTTP reply arrived at all."""
+        self.maybe_billed = maybe_billed
+        """Whether the server may have generated, and charge for it. Refusals by status code cost nothing."""
 
 
 class Reply(NamedTuple):
@@ -72,6 +82,8 @@ class Reply(NamedTuple):
     num_tokens: int
     has_usage: bool
     """False when the server counted no tokens; both counts are then 0."""
+    model: str = ""
+    """The model that the server says has answered; empty when it does not say."""
 
 
 def read_reply(content: bytes, max_tokens: int) -> Reply:
@@ -79,7 +91,7 @@ def read_reply(content: bytes, max_tokens: int) -> Reply:
 
     ``content_filter`` is a failure (REJECTED): the text is not what the model would have said, and neither is it an
     infrastructure fault that would pass. So is a tool call, as no tool was offered. A missing ``finish_reason`` is
-    derived from the token counts, and without those the reply is refused: it might be cut off.
+    derived from the token counts, and without those the reply is a fault of the server: it might be cut off.
 
     Raises:
         AttemptError: when there is no completion in it.
@@ -97,7 +109,9 @@ def read_reply(content: bytes, max_tokens: int) -> Reply:
         raise AttemptError(FailureKind.PASSING, "the reply holds a choice without a message")
     prompt_tokens, tokens, has_usage = _usage(body.get("usage"))
     finish = _finish_reason(choice, tokens if has_usage else None, max_tokens)
-    return Reply(join_surrogates(_text(message, finish)), finish, prompt_tokens, tokens, has_usage)
+    model = body.get("model")
+    named = model if isinstance(model, str) else ""
+    return Reply(join_surrogates(_text(message, finish)), finish, prompt_tokens, tokens, has_usage, named)
 
 
 def read_refusal(status: int, headers: Mapping[str, str], content: bytes) -> AttemptError:
@@ -105,7 +119,8 @@ def read_refusal(status: int, headers: Mapping[str, str], content: bytes) -> Att
     said = server_message(content)
     text = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     kind = _kind(status, _error_code(content), said.lower())
-    return AttemptError(kind, text, retry_after_s=retry_after(headers))
+    # Behind a gateway's time-out the server may have worked for nothing.
+    return AttemptError(kind, text, retry_after_s=retry_after(headers), maybe_billed=kind is FailureKind.TIMEOUT)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -211,7 +226,7 @@ def _finish_reason(choice: dict[str, Any], tokens: int | None, max_tokens: int) 
         said = server_message(json.dumps({"error": choice.get("error") or "no reason given"}).encode())
         raise AttemptError(FailureKind.PASSING, f"the server broke the completion off: {said}")
     if reason is None:
-        raise AttemptError(FailureKind.REJECTED, "the reply says neither why the completion ended nor how long it is")
+        raise AttemptError(FailureKind.PASSING, "the reply says neither why the completion ended nor how long it is")
     raise AttemptError(FailureKind.REJECTED, f"unknown finish_reason {one_line(str(reason))!r}")
 
 

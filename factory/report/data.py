@@ -239,7 +239,8 @@ class PassRates(NamedTuple):
     not_judged: int
     """Problems without one judged answer; not in ``counts``."""
     per_k: bool
-    """Labels are ``k of n``; otherwise n differs between problems and labels are bands of ten percent."""
+    """Labels are ``k of n``; otherwise n differs between problems and labels are bands of ten percent, with never and
+    always apart."""
 
 
 def pass_rates(run: RunFolder) -> PassRates | None:
@@ -255,8 +256,10 @@ def pass_rates(run: RunFolder) -> PassRates | None:
         by_k = Counter(k for k, _ in judged)
         counts = [(f"{k}/{n}", by_k[k]) for k in range(n + 1)]
         return PassRates(counts, len(pairs), len(pairs) - len(judged), True)
-    bands = Counter(min(int(10 * k / n), 9) for k, n in judged)
-    counts = [(f"{10 * b}\u2013{10 * b + 10}%", bands[b]) for b in range(10)]
+    bands = Counter(10 * k // n for k, n in judged if 0 < k < n)
+    between = [(f"{10 * b}\u2013{10 * b + 10}%", bands[b]) for b in range(10)]
+    never, always = sum(k == 0 for k, _ in judged), sum(k == n for k, n in judged)
+    counts = [("0/n", never), *between, ("n/n", always)]
     return PassRates(counts, len(pairs), len(pairs) - len(judged), False)
 
 

@@ -212,7 +212,8 @@ def difficulty(rates: PassRates) -> str:
         labels, counts = [c[0] for c in rates.counts], [c[1] for c in rates.counts]
         axes.bar(range(len(counts)), counts, color=BLUE, width=0.82)
         every = 2 if len(labels) > 9 else 1
-        axes.set_xticks(range(0, len(labels), every), labels[::every])
+        ticks = [*range(0, len(labels) - every, every), len(labels) - 1]
+        axes.set_xticks(ticks, [labels[tick] for tick in ticks])
         axes.set_xlabel("correct answers of the untrained student" if rates.per_k else "share the student solved")
         axes.set_ylabel("problems")
         _thousands(axes.yaxis)

@@ -183,9 +183,10 @@ def _recipe_facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Problems", _brief(recipe["problems"]))]
     for teacher in recipe["teachers"]["candidates"]:
         engine = teacher["engine"]
-        facts.append((f"Teacher {teacher['name']}", f"{engine['model']} ({engine['kind']})"))
+        counts = "; tokens as its file counts them, else UTF-8 bytes / 4" if engine["kind"] == "imported" else ""
+        facts.append((f"Teacher {teacher['name']}", f"{engine['model']} ({engine['kind']}{counts})"))
     facts += [
-        ("Traces", f"{rollouts['num_samples']} per problem, {sampling(rollouts)}"),
+        ("Traces", _traces(rollouts)),
         ("Check", _check(recipe["verify"])),
         ("Curation", f"up to {recipe['curate']['size']:,} examples, {_brief(recipe['curate']['selector'])}"),
         ("Student", str(train["student"])),
@@ -198,6 +199,17 @@ def _recipe_facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         said += f"; checked by {_check(b['verifier'])}" if b.get("verifier") else ""
         facts.append((f"Benchmark {b['name']}", said))
     return [*facts, ("Evaluation", sampling(evaluation)), ("Seed", str(recipe["seed"]))]
+
+
+def _traces(rollouts: Mapping[str, Any]) -> str:
+    adaptive, drawn = rollouts.get("adaptive"), sampling(rollouts)
+    if not adaptive:
+        return f"{rollouts['num_samples']} per problem, {drawn}"
+    if adaptive["temperatures"]:
+        ladder = ", ".join(f"{t:g}" for t in adaptive["temperatures"])
+        drawn = drawn.replace(f"temperature {rollouts['temperature']:g}", f"temperatures {ladder} in turn", 1)
+    most = adaptive["max_samples"] or rollouts["num_samples"]
+    return f"up to {most} per problem, until {adaptive['wanted']} are right or hardly can be; {drawn}"
 
 
 def _check(verifier: Mapping[str, Any]) -> str:
@@ -266,12 +278,39 @@ def _difficulty(run: RunFolder) -> Mapping[str, Any] | str:
             body["notes"].append(f"{rates.not_judged:,} problems have no judged answer and are not drawn.")
     else:
         body["notes"].append(f"Difficulty: {not_run(run, 'difficulty')}")
+    body["notes"] += [_stops(run, stage) for stage in ("rollouts", "difficulty") if _adaptive(run, stage)]
     if lengths:
         by = "kept or dropped by curation" if run.has("curate") else "right (kept) or not (dropped); not curated yet"
         body["pictures"].append(Picture(plots.lengths(lengths), f"Traces by length, {by}."))
         medians = text.count(lengths.median_kept), text.count(lengths.median_dropped)
         body["notes"].append(f"Median length: {medians[0]} tokens kept, {medians[1]} dropped.")
     return body
+
+
+def _adaptive(run: RunFolder, stage: str) -> Mapping[str, Any]:
+    return ((run.ledger(stage).get("notes") or {}).get("adaptive") or {}) if run.has(stage) else {}
+
+
+_STOPS = {
+    "enough": "had enough",
+    "hopeless": "would hardly get enough",
+    "settled": "were settled",
+    "undecided": "got no verdict",
+    "refused": "could not be asked for more",
+    "max_samples": "had all their samples",
+    "budget": "found the token budget spent",
+}
+
+
+def _stops(run: RunFolder, stage: str) -> str:
+    """What adaptive sampling saved, and why problems stopped."""
+    notes = _adaptive(run, stage)
+    stopped = ", ".join(f"{count:,} {_STOPS.get(reason, reason)}" for reason, count in notes["stopped"].items())
+    whose = "The teacher" if stage == "rollouts" else "The student"
+    return (
+        f"{whose} was asked {notes['asked']:,} times in {len(notes['waves'])} waves, where a fixed number of samples"
+        f" would have been {notes['fixed']:,}. Of {notes['problems']:,} problems {stopped}."
+    )
 
 
 class Example(NamedTuple):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from curation.difficulty import pass_rate_posterior
 from factory.context import Context
 from factory.drawing import Usage
-from factory.engines.base import SamplingParams
+from factory.engines.base import Engine, SamplingParams
 from factory.engines.config import TransformersEngineConfig
 from factory.errors import StageError
-from factory.recipe import SamplingConfig, Teacher
+from factory.recipe import Teacher
 from factory.records import Problem
-from factory.rollouts import draw_and_judge, plan_draws, trace_row
+from factory.rollouts import Judged, draw_and_judge, plan_draws, trace_row
+from factory.sampling_config import DifficultyConfig, RolloutsConfig
 from factory.stages.problems import load_pool
 from factory.tables import PASS_RATE_SCHEMA, TRACE_SCHEMA, read_table, write_table
+from factory.waves import draw_in_waves
 from factory.workspace import Artifact, Ledger
 from verifiers import Outcome
 
@@ -24,7 +26,7 @@ ROLLOUTS_VERSION = 1
 DIFFICULTY_VERSION = 1
 
 
-def params_of(config: SamplingConfig) -> SamplingParams:
+def params_of(config: RolloutsConfig | DifficultyConfig) -> SamplingParams:
     """The engine's parameters for a recipe's."""
     return SamplingParams(config.temperature, config.top_p, config.max_tokens)
 
@@ -47,23 +49,49 @@ def sampling_inputs(ctx: Context, teacher: Teacher) -> dict[str, Any]:
 
 
 def write_traces(
-    ctx: Context, teacher: Teacher, problems: Sequence[Problem], sampling: SamplingConfig, path: Path, what: str
+    ctx: Context, teacher: Teacher, problems: Sequence[Problem], sampling: RolloutsConfig, path: Path, what: str
 ) -> Usage:
     """Draw, judge and write one row per asked trace."""
     usage = Usage()
     with ctx.engine(teacher.engine) as engine:
-        draws = plan_draws(
-            engine,
-            problems,
-            template=ctx.recipe.prompt_template,
-            system_prompt=teacher.system_prompt,
-            params=params_of(sampling),
-            num_samples=sampling.num_samples,
-            seed=ctx.recipe.seed,
-        )
-        parts = draw_and_judge(ctx, engine, draws, ctx.recipe.check, what, usage)
+        parts = _sampled(ctx, engine, problems, sampling, teacher.system_prompt, what, usage)
         write_table(path, TRACE_SCHEMA, ([trace_row(j, teacher.name) for j in part] for part in parts))
     return usage
+
+
+def _sampled(
+    ctx: Context,
+    engine: Engine,
+    problems: Sequence[Problem],
+    sampling: RolloutsConfig | DifficultyConfig,
+    system_prompt: str | None,
+    what: str,
+    usage: Usage,
+) -> Iterator[list[Judged]]:
+    """Judged completions by problem and sample index: a fixed number of each, or as many as its question needs."""
+    check, params = ctx.recipe.check, params_of(sampling)
+    if sampling.adaptive:
+        return draw_in_waves(
+            ctx,
+            engine,
+            problems,
+            sampling,
+            system_prompt=system_prompt,
+            params=params,
+            check=check,
+            what=what,
+            usage=usage,
+        )
+    draws = plan_draws(
+        engine,
+        problems,
+        template=ctx.recipe.prompt_template,
+        system_prompt=system_prompt,
+        params=params,
+        num_samples=sampling.num_samples,
+        seed=ctx.recipe.seed,
+    )
+    return draw_and_judge(ctx, engine, draws, check, what, usage)
 
 
 def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
@@ -81,9 +109,10 @@ def rollouts(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
         )
         correct = usage.outcomes["correct"]
         if not any(usage.outcomes[outcome] for outcome in wanted_outcomes(ctx)):
+            failed = "".join(f"; {count}x {said}" for said, count in usage.errors.most_common(1))
             raise StageError(
                 f"rollouts: none of {usage.asked} traces of {teacher.name!r} was judged correct"
-                f" ({dict(usage.outcomes)}); look at the answers and at verify.kind, or choose another teacher"
+                f" ({dict(usage.outcomes)}{failed}); look at the answers and at verify.kind, or choose another teacher"
             )
         drops = {outcome: n for outcome, n in usage.outcomes.items() if outcome != "correct"}
         return Ledger("rollouts", usage.asked, correct, drops, usage.notes())
@@ -108,20 +137,12 @@ def difficulty(ctx: Context, problems: Artifact, traces: Artifact) -> Artifact:
         pool = load_pool(problems)
         wanted = answered_problems(ctx, traces)
         usage = Usage()
-        counts: dict[str, list[int]] = {}
+        measured = [p for p in pool if p.id in wanted]
+        counts = {p.id: [0, 0] for p in measured}  # of some nothing is asked where a budget ends
         with ctx.engine(student) as engine:
-            draws = plan_draws(
-                engine,
-                [p for p in pool if p.id in wanted],
-                template=recipe.prompt_template,
-                system_prompt=None,
-                params=params_of(recipe.difficulty),
-                num_samples=recipe.difficulty.num_samples,
-                seed=recipe.seed,
-            )
-            for part in draw_and_judge(ctx, engine, draws, recipe.check, "student pass rate", usage):
+            for part in _sampled(ctx, engine, measured, recipe.difficulty, None, "student pass rate", usage):
                 for judged in part:
-                    k_n = counts.setdefault(judged.draw.problem.id, [0, 0])
+                    k_n = counts[judged.draw.problem.id]
                     outcome = judged.verdict.outcome if judged.verdict else Outcome.ERROR
                     k_n[0] += outcome is Outcome.CORRECT
                     k_n[1] += outcome in (Outcome.CORRECT, Outcome.INCORRECT)

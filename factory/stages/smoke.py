@@ -69,7 +69,7 @@ def trial(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
     smoke = recipe.teachers.smoke
     inputs = _question_inputs(ctx, problems) | {
         "teacher": sampling_inputs(ctx, teacher),
-        "sampling": recipe.rollouts.model_dump(mode="json", exclude={"num_samples"}),
+        "sampling": recipe.rollouts.model_dump(mode="json", exclude={"num_samples", "adaptive"}),
         "student": ctx.model_id(recipe.train.student),
         "train": recipe.train.model_dump(mode="json", exclude={"student", "methods", "kd", "epochs"}),
         "filters": recipe.curate.model_dump(
@@ -78,7 +78,7 @@ def trial(ctx: Context, problems: Artifact, teacher: Teacher) -> Artifact:
     }
 
     def fill(folder: Path) -> Ledger:
-        sampling = recipe.rollouts.model_copy(update={"num_samples": smoke.num_samples})
+        sampling = recipe.rollouts.model_copy(update={"num_samples": smoke.num_samples, "adaptive": None})
         split = split_pool(ctx, problems)
         traces = folder / "traces.parquet"
         usage = write_traces(ctx, teacher, split.problems, sampling, traces, f"smoke test: {teacher.name}")
